@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Log lines as NIXL writes them, rate-limited, for code that runs inside an inference process.
+//!
+//! NIXL logs through abseil, in C++; this crate does not reach into it but writes the same line to the same place, so
+//! that both read as one log and obey one switch, `NIXL_LOG_LEVEL`:
+//!
+//! ```text
+//! W1123 10:36:19.824418    7911 csv.rs:42] NIXL_TELEMETRY_CSV_FILE …
+//! ```
+//!
+//! Letter of the level (DEBUG and TRACE print as `I`, as NIXL's do), month and day, local time, kernel thread id, file
+//! and line. A line is one `write` to standard error, so lines of several threads do not mix.
+//!
+//! Every call site has a budget: [`BURST`] lines in [`WINDOW`]; what exceeds it is counted, and the next line that
+//! passes tells how many were left out. An exporter whose sink is down for hours costs a few lines a minute.
+//!
+//! ```
+//! use nixl_telemetry_log::{info, warn};
+//!
+//! let path = "/var/log/nixl.csv";
+//! info!("opened {path}");
+//! warn!("{path}: no space left, events are dropped");
+//! ```
+
+#![deny(unsafe_code)]
+
+mod level;
+mod limit;
+mod line;
+
+use std::{
+    fmt::Arguments,
+    io::Write as _,
+    time::{Instant, SystemTime},
+};
+
+pub use level::{Level, enabled, max_level};
+pub use limit::{BURST, Site, WINDOW};
+
+/// Writes one line if the site's budget allows; the macros call it after checking the level.
+#[doc(hidden)]
+pub fn write(site: &Site, level: Level, file: &str, line_number: u32, message: Arguments<'_>) {
+    let Some(left_out) = site.admit(Instant::now()) else { return };
+    let text = line::format(level, SystemTime::now(), line::thread_id(), file, line_number, message, left_out);
+    // There is nowhere to report a failure of the log itself.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Logs at a [`Level`] given as its variant: `log!(Warn, "…")`. The arguments are evaluated only if the level is on.
+#[macro_export]
+macro_rules! log {
+    ($level:ident, $($message:tt)+) => {
+        if $crate::enabled($crate::Level::$level) {
+            static SITE: $crate::Site = $crate::Site::new();
+            $crate::write(&SITE, $crate::Level::$level, file!(), line!(), format_args!($($message)+));
+        }
+    };
+}
+
+/// Logs what went wrong and needs somebody's attention.
+#[macro_export]
+macro_rules! error { ($($message:tt)+) => { $crate::log!(Error, $($message)+) }; }
+
+/// Logs what is not as it should be; shown by default.
+#[macro_export]
+macro_rules! warn { ($($message:tt)+) => { $crate::log!(Warn, $($message)+) }; }
+
+/// Logs what happened; hidden by default.
+#[macro_export]
+macro_rules! info { ($($message:tt)+) => { $crate::log!(Info, $($message)+) }; }
+
+/// Logs what a developer wants to see; hidden by default.
+#[macro_export]
+macro_rules! debug { ($($message:tt)+) => { $crate::log!(Debug, $($message)+) }; }
+
+/// Logs every step; hidden by default.
+#[macro_export]
+macro_rules! trace { ($($message:tt)+) => { $crate::log!(Trace, $($message)+) }; }

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::{
+    collections::{HashMap, hash_map::DefaultHasher},
+    env, fs,
+    hash::{Hash as _, Hasher as _},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+/// The root of this workspace.
+pub fn workspace_root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).as_os_str().as_ref()
+}
+
+/// The shared library of one of this workspace's exporters, built now, in the release profile it is shipped in.
+///
+/// # Panics
+/// If it does not build.
+pub fn plugin(exporter: &str) -> PathBuf {
+    artifact(
+        &["--release", "--package", &format!("telemetry-exporter-{exporter}")],
+        &format!("libtelemetry_exporter_{exporter}.so"),
+    )
+}
+
+/// What `cargo build` with these arguments makes under this file name. Built once in a process.
+///
+/// # Panics
+/// If it does not build, or makes no such file.
+pub fn artifact(arguments: &[&str], file_name: &str) -> PathBuf {
+    static BUILT: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let built = built.get_or_insert_default();
+    if let Some(path) = built.get(file_name) {
+        return path.clone();
+    }
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--message-format=json-render-diagnostics"])
+        .args(arguments)
+        .current_dir(workspace_root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "cargo build {arguments:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+    let path = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
+        .filter_map(|file| file.as_str().map(PathBuf::from))
+        .find(|file| file.file_name().is_some_and(|name| name == file_name))
+        .unwrap_or_else(|| panic!("cargo build {arguments:?} makes {file_name}"));
+    built.insert(file_name.to_owned(), path.clone());
+    path
+}
+
+/// A shared library or program compiled by g++ from C++ sources, kept by content.
+///
+/// `name` is the file's name. Relative sources and `-I` folders count from the workspace's root.
+///
+/// # Panics
+/// If g++ is missing (it is a prerequisite of this workspace) or the sources do not compile.
+pub fn compile_cpp(name: &str, sources: &[&Path], arguments: &[&str]) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    arguments.hash(&mut hasher);
+    for source in sources {
+        let text =
+            fs::read(workspace_root().join(source)).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+        text.hash(&mut hasher);
+    }
+    let folder = env::temp_dir().join(format!("nixl-telemetry-cpp-{:016x}-{}", hasher.finish(), std::process::id()));
+    let out = folder.join(name);
+    if !out.exists() {
+        fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        let output = Command::new("g++")
+            .args(["-std=c++17", "-O2", "-Wall", "-Wextra", "-fPIC"])
+            .args(arguments)
+            .args(sources)
+            .arg("-o")
+            .arg(&out)
+            .current_dir(workspace_root())
+            .output()
+            .expect("g++ runs");
+        assert!(output.status.success(), "g++ {sources:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    out
+}

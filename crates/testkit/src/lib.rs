@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What the tests of this workspace share: built plugins, compiled fixtures, NIXL releases, and the rule for skipping.
+//!
+//! A test that needs something a machine may lack says so in one line and passes; with `CI=true` it fails instead, so
+//! that nothing goes untested there unnoticed.
+
+#![forbid(unsafe_code)]
+
+mod build;
+mod machine;
+
+pub use build::{artifact, compile_cpp, plugin, workspace_root};
+pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, require};

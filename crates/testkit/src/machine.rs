@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::{
+    env, fmt,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The releases of NIXL (PyPI wheels of `nixl-cu12`) the end-to-end tests run on, oldest first.
+pub const NIXL_RELEASES: [&str; 8] = ["0.9.0", "0.10.1", "1.0.1", "1.1.0", "1.2.0", "1.3.2", "1.4.1", "1.5.1"];
+
+/// Something this machine lacks, and how to get it.
+#[derive(Debug)]
+pub struct Missing {
+    what: String,
+    remedy: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is missing ({})", self.what, self.remedy)
+    }
+}
+
+/// The thing, or `None` after one line on standard error that says what is skipped and why.
+///
+/// # Panics
+/// If the thing is missing and the environment says `CI=true`.
+pub fn require<T>(test: &str, thing: Result<T, Missing>) -> Option<T> {
+    let missing = match thing {
+        Ok(thing) => return Some(thing),
+        Err(missing) => missing,
+    };
+    assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{test}: {missing}");
+    // Written past the test harness, which swallows what `eprintln!` prints in a passing test.
+    let _ = writeln!(std::io::stderr(), "skipped {test}: {missing}");
+    None
+}
+
+/// The folder of an unpacked NIXL release, as `cargo xtask wheels` leaves it.
+pub fn nixl_release(version: &str) -> Result<PathBuf, Missing> {
+    let root =
+        env::var_os("NIXL_TELEMETRY_WHEELS").map_or_else(|| crate::workspace_root().join(".nixl"), PathBuf::from);
+    let folder = root.join(version);
+    if folder.join(".nixl_cu12.mesonpy.libs/libnixl.so").exists() {
+        Ok(folder)
+    } else {
+        Err(Missing {
+            what: format!("NIXL {version} in {}", root.display()),
+            remedy: "`cargo xtask wheels` fetches it".into(),
+        })
+    }
+}
+
+/// A program of this machine, by name or path, if it runs with `--version`.
+pub fn command(name: &str, package: &str) -> Result<PathBuf, Missing> {
+    let found = Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    if found {
+        Ok(Path::new(name).to_owned())
+    } else {
+        Err(Missing { what: format!("the program {name}"), remedy: format!("Debian package {package}") })
+    }
+}
