@@ -54,6 +54,7 @@
 
 #![forbid(unsafe_code)]
 
+mod common;
 mod document;
 mod error;
 mod file;
@@ -63,6 +64,7 @@ mod setting;
 mod settings;
 mod value;
 
+pub use common::{ON_ERROR, OnError};
 pub use document::TomlValue;
 pub use error::{Error, Warning};
 pub use help::{help_text, markdown_table};

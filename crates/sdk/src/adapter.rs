@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! From the host's calls to the exporter's: one batch after another, on every host.
+
+use nixl_telemetry_abi::plugin::{self, CreateParams};
+use nixl_telemetry_event::{Event, Status};
+use nixl_telemetry_log as log;
+use nixl_telemetry_settings::{ON_ERROR, OnError, Settings};
+
+use crate::{
+    Agent, Exporter,
+    pump::{Pump, contained},
+    timed::Timed,
+};
+
+/// What a host holds: the exporter of one agent.
+///
+/// A host that announces its batches is believed: between begin and end nothing but the host's thread touches the
+/// exporter, and no lock is needed. The first event outside a batch shows that this host announces none; from then on
+/// a thread of ours closes batches ([`Timed`]).
+pub struct Adapter<E: Exporter> {
+    mode: Mode<E>,
+    in_batch: bool,
+    pid: u32,
+}
+
+enum Mode<E: Exporter> {
+    Announced(Box<Pump<E>>),
+    Timed(Timed<E>),
+    /// Only while one of the others becomes the other.
+    Between,
+}
+
+/// Opens an exporter for a host, or decides what to do if it does not open: the body of `create_exporter`.
+pub fn create<E: Exporter>(name: &'static str, params: CreateParams<'_>) -> Option<Adapter<E>> {
+    create_with(name, Agent::from_params(&params), Settings::process())
+}
+
+pub(crate) fn create_with<E: Exporter>(name: &'static str, agent: Agent, settings: &Settings) -> Option<Adapter<E>> {
+    let exporter = match contained(|| E::open(&agent, settings)) {
+        Ok(exporter) => Some(exporter),
+        Err(failure) => {
+            let policy = settings.get(&ON_ERROR).map(|found| found.value).unwrap_or_else(|error| {
+                log::error!("{error}; taking degrade");
+                OnError::Degrade
+            });
+            let agent = agent.name();
+            if policy == OnError::Fail {
+                log::error!("exporter {name} of agent {agent} is refused: {failure}");
+                return None;
+            }
+            log::error!("exporter {name} of agent {agent} is off, its events are discarded: {failure}");
+            None
+        }
+    };
+    if exporter.is_some() {
+        log::info!("exporter {name} of agent {} is open; the host is {}", agent.name(), agent.host());
+    }
+    let pump = Box::new(Pump::new(name, agent, exporter));
+    Some(Adapter { mode: Mode::Announced(pump), in_batch: false, pid: std::process::id() })
+}
+
+impl<E: Exporter> Adapter<E> {
+    fn start_timer(&mut self) {
+        let Mode::Announced(pump) = std::mem::replace(&mut self.mode, Mode::Between) else {
+            return;
+        };
+        self.mode = match Timed::start(pump) {
+            Ok(timed) => Mode::Timed(timed),
+            Err((pump, error)) => {
+                // As if a batch had been announced that never ends: it leaves when it is full, and at the end.
+                log::error!("{pump}: no thread to close batches: {error}");
+                self.in_batch = true;
+                Mode::Announced(pump)
+            }
+        };
+    }
+}
+
+impl<E: Exporter> plugin::Exporter for Adapter<E> {
+    #[inline]
+    fn export(&mut self, event: &Event<'_>) -> Status {
+        if let Mode::Announced(pump) = &mut self.mode {
+            if self.in_batch {
+                return pump.push(event);
+            }
+            self.start_timer();
+        }
+        match &mut self.mode {
+            Mode::Timed(timed) => timed.push(event),
+            Mode::Announced(pump) => pump.push(event),
+            Mode::Between => Status::Unknown,
+        }
+    }
+
+    fn batch_begin(&mut self) {
+        self.in_batch = true;
+    }
+
+    fn batch_end(&mut self) {
+        self.in_batch = false;
+        match &mut self.mode {
+            Mode::Announced(pump) => pump.close_batch(),
+            Mode::Timed(timed) => timed.close_batch(),
+            Mode::Between => {}
+        }
+    }
+}
+
+impl<E: Exporter> Drop for Adapter<E> {
+    fn drop(&mut self) {
+        let forked = self.pid != std::process::id();
+        match std::mem::replace(&mut self.mode, Mode::Between) {
+            Mode::Announced(mut pump) if forked => pump.abandon(),
+            Mode::Announced(mut pump) => {
+                pump.finish();
+            }
+            Mode::Timed(timed) if forked => timed.abandon(),
+            Mode::Timed(timed) => timed.finish(),
+            Mode::Between => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashMap,
+        sync::{LazyLock, Mutex, mpsc},
+        time::Duration,
+    };
+
+    use nixl_telemetry_abi::plugin::Exporter as _;
+    use nixl_telemetry_event::Kind;
+
+    use super::*;
+    use crate::{Batch, Error};
+
+    /// Where the exporter of an agent reports, so that tests in parallel do not hear each other.
+    static REPORTS: LazyLock<Mutex<HashMap<String, mpsc::Sender<String>>>> = LazyLock::new(Mutex::default);
+
+    struct Reporter {
+        agent: String,
+        report: mpsc::Sender<String>,
+    }
+
+    impl Exporter for Reporter {
+        fn open(agent: &Agent, _: &Settings) -> Result<Self, Error> {
+            match agent.name() {
+                "fails to open" => Err("no such place".into()),
+                "panics in open" => panic!("on purpose"),
+                name => {
+                    let report = REPORTS.lock().unwrap()[name].clone();
+                    Ok(Self { agent: name.to_owned(), report })
+                }
+            }
+        }
+
+        fn export(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
+            let values: Vec<u64> = batch.iter().map(|event| event.value()).collect();
+            assert!(!values.contains(&666), "an unlucky value");
+            if values.contains(&13) {
+                return Err("unlucky".into());
+            }
+            let text = if values.len() > 8 { format!("{} events", values.len()) } else { format!("{values:?}") };
+            self.report.send(text)?;
+            Ok(())
+        }
+
+        fn flush(&mut self) -> Result<(), Error> {
+            self.report.send("flush".into())?;
+            assert_ne!(self.agent, "panics in flush");
+            Ok(())
+        }
+    }
+
+    impl Drop for Reporter {
+        fn drop(&mut self) {
+            let _ = self.report.send("drop".into());
+            assert_ne!(self.agent, "panics in drop");
+        }
+    }
+
+    fn open(agent: &str) -> (Adapter<Reporter>, mpsc::Receiver<String>) {
+        let (report, reports) = mpsc::channel();
+        REPORTS.lock().unwrap().insert(agent.to_owned(), report);
+        let adapter = create_with("reporter", Agent::new(agent), &Settings::empty()).expect("it opens");
+        REPORTS.lock().unwrap().remove(agent);
+        (adapter, reports)
+    }
+
+    fn export(adapter: &mut Adapter<Reporter>, values: impl IntoIterator<Item = u64>) -> Vec<Status> {
+        values.into_iter().map(|value| adapter.export(&Event::new(Kind::TX_BYTES, value))).collect()
+    }
+
+    fn rest(reports: mpsc::Receiver<String>) -> Vec<String> {
+        reports.into_iter().collect()
+    }
+
+    #[test]
+    fn announced_batches_arrive_as_announced() {
+        let (mut adapter, reports) = open("announced");
+        for values in [vec![1, 2, 3], vec![], vec![4]] {
+            adapter.batch_begin();
+            export(&mut adapter, values);
+            adapter.batch_end();
+        }
+        assert!(matches!(adapter.mode, Mode::Announced(_)), "no thread is started");
+        drop(adapter);
+        assert_eq!(rest(reports), ["[1, 2, 3]", "[4]", "flush", "drop"]);
+    }
+
+    #[test]
+    fn without_announcement_a_batch_closes_by_itself() {
+        let (mut adapter, reports) = open("by itself");
+        assert_eq!(export(&mut adapter, [1, 2]), [Status::Success; 2]);
+        // Nobody closes the batch but time.
+        let mut seen = reports.recv_timeout(Duration::from_secs(10)).expect("the batch closes");
+        if seen == "[1]" {
+            seen = reports.recv_timeout(Duration::from_secs(10)).expect("the next batch closes");
+            assert_eq!(seen, "[2]");
+        } else {
+            assert_eq!(seen, "[1, 2]");
+        }
+        export(&mut adapter, [3]);
+        assert_eq!(reports.recv_timeout(Duration::from_secs(10)).expect("the batch closes"), "[3]");
+        // What is still open at the end is not lost.
+        export(&mut adapter, [4]);
+        drop(adapter);
+        assert_eq!(rest(reports), ["[4]", "flush", "drop"]);
+    }
+
+    #[test]
+    fn a_host_that_announces_late_is_served_too() {
+        let (mut adapter, reports) = open("late");
+        export(&mut adapter, [1]);
+        adapter.batch_begin();
+        export(&mut adapter, [2]);
+        adapter.batch_end();
+        drop(adapter);
+        let seen = rest(reports).join(" ");
+        assert!(["[1, 2] flush drop", "[1] [2] flush drop"].contains(&seen.as_str()), "{seen}");
+    }
+
+    #[test]
+    fn a_full_batch_leaves_at_once() {
+        let (mut adapter, reports) = open("full");
+        adapter.batch_begin();
+        export(&mut adapter, (0..10_000).map(|i| 1000 + i));
+        adapter.batch_end();
+        drop(adapter);
+        assert_eq!(rest(reports), ["4096 events", "4096 events", "1808 events", "flush", "drop"]);
+    }
+
+    #[test]
+    fn an_error_costs_its_batch() {
+        let (mut adapter, reports) = open("error");
+        for values in [[1, 2], [3, 13], [4, 5]] {
+            adapter.batch_begin();
+            assert_eq!(export(&mut adapter, values), [Status::Success; 2]);
+            adapter.batch_end();
+        }
+        let Mode::Announced(pump) = &mut adapter.mode else { panic!("announced") };
+        let counts = pump.finish();
+        assert_eq!((counts.taken, counts.exported, counts.failed, counts.discarded), (6, 4, 2, 0));
+        drop(adapter);
+        assert_eq!(rest(reports), ["[1, 2]", "[4, 5]", "flush", "drop"]);
+    }
+
+    #[test]
+    fn a_panic_ends_the_exporter_alone() {
+        let (mut adapter, reports) = open("panic");
+        adapter.batch_begin();
+        export(&mut adapter, [1, 666]);
+        adapter.batch_end();
+        assert_eq!(export(&mut adapter, [2]), [Status::Unknown]);
+        drop(adapter);
+        assert_eq!(rest(reports), ["drop"]);
+
+        for agent in ["panics in flush", "panics in drop"] {
+            let (mut adapter, reports) = open(agent);
+            adapter.batch_begin();
+            export(&mut adapter, [1]);
+            adapter.batch_end();
+            drop(adapter);
+            assert_eq!(rest(reports), ["[1]", "flush", "drop"], "{agent}");
+        }
+    }
+
+    #[test]
+    fn the_policy_decides_about_an_exporter_that_does_not_open() {
+        let policy = |agent: &str, value: &str| {
+            let settings = Settings::from_pairs([("NIXL_TELEMETRY_ON_ERROR", value)]);
+            create_with::<Reporter>("reporter", Agent::new(agent), &settings)
+        };
+        for agent in ["fails to open", "panics in open"] {
+            assert!(policy(agent, "fail").is_none(), "{agent}");
+            // An unknown word is no reason to take the process down.
+            for value in ["degrade", "explode"] {
+                let mut adapter = policy(agent, value).expect("a discarding exporter");
+                adapter.batch_begin();
+                assert_eq!(export(&mut adapter, [1, 2, 3]), [Status::Unknown; 3]);
+                adapter.batch_end();
+                let Mode::Announced(pump) = &mut adapter.mode else { panic!("announced") };
+                let counts = pump.finish();
+                assert_eq!((counts.taken, counts.discarded), (3, 3));
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nixl_telemetry_abi::plugin::CreateParams;
+
+/// The agent an exporter serves, and the process it lives in.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    name: String,
+    hostname: String,
+    pid: u32,
+    instance: u64,
+    max_events_buffered: u64,
+    host: String,
+}
+
+impl Agent {
+    /// An agent of this name, in this process.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self::of_host(name.into(), 4096, "no host".into())
+    }
+
+    pub(crate) fn from_params(params: &CreateParams<'_>) -> Self {
+        let name = String::from_utf8_lossy(params.agent_name).into_owned();
+        Self::of_host(name, params.max_events_buffered, params.host.to_string())
+    }
+
+    fn of_host(name: String, max_events_buffered: u64, host: String) -> Self {
+        static INSTANCES: AtomicU64 = AtomicU64::new(0);
+        Self {
+            name,
+            hostname: hostname(),
+            pid: std::process::id(),
+            instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
+            max_events_buffered,
+            host,
+        }
+    }
+
+    /// The agent's name. Bytes that are not UTF-8 are replaced by U+FFFD. Names need not be unique.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The machine's name, `unknown` if it has none.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// The process.
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// A number that tells this agent from others in the process, whatever their names: 0, 1, 2, ….
+    pub const fn instance(&self) -> u64 {
+        self.instance
+    }
+
+    /// The host's `NIXL_TELEMETRY_BUFFER_SIZE`: the most events a flush of stock NIXL can bring.
+    pub const fn max_events_buffered(&self) -> u64 {
+        self.max_events_buffered
+    }
+
+    /// The host that was recognised, for people: `NIXL 1.5.0 - 1.5.1`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+fn hostname() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "unknown".into() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_are_told_apart_by_instance() {
+        let (a, b) = (Agent::new("twin"), Agent::new("twin"));
+        assert_eq!((a.name(), a.pid()), ("twin", std::process::id()));
+        assert_ne!(a.instance(), b.instance());
+        let uname = std::process::Command::new("uname").arg("-n").output().unwrap().stdout;
+        assert_eq!(a.hostname(), String::from_utf8(uname).unwrap().trim());
+    }
+}

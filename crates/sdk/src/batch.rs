@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nixl_telemetry_event::{Category, Event, Kind, Name};
+
+use crate::Agent;
+
+/// Events that leave together: those of one flush, or as many of them as fit.
+///
+/// Every event of a batch has a timestamp: the host's own where it has one (NIXL up to 1.0.1, and this project's
+/// host), otherwise the wall clock when the batch began.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    agent: &'a Agent,
+    buffer: &'a Buffer,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) const fn new(agent: &'a Agent, buffer: &'a Buffer) -> Self {
+        Self { agent, buffer }
+    }
+
+    /// The agent whose events these are.
+    pub const fn agent(&self) -> &'a Agent {
+        self.agent
+    }
+
+    /// Number of events, at least 1.
+    pub const fn len(&self) -> usize {
+        self.buffer.records.len()
+    }
+
+    /// Whether there are no events; never true in a call to [`Exporter::export`](crate::Exporter::export).
+    pub const fn is_empty(&self) -> bool {
+        self.buffer.records.is_empty()
+    }
+
+    /// The wall clock when the batch began, in microseconds since the Unix epoch.
+    pub const fn timestamp_us(&self) -> u64 {
+        self.buffer.began_us
+    }
+
+    /// The events, in the order they were recorded, each with its timestamp.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Event<'a>> + use<'a> {
+        let buffer = self.buffer;
+        buffer.records.iter().map(|record| buffer.event(record))
+    }
+}
+
+/// Collects a batch: compact records, and the names of those that have one.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    records: Vec<Record>,
+    names: Vec<(Category, String)>,
+    began_us: u64,
+}
+
+/// An event without borrowed parts. 24 bytes.
+#[derive(Debug)]
+struct Record {
+    /// Number of the kind, or an index into the names.
+    code: u32,
+    named: bool,
+    value: u64,
+    timestamp_us: u64,
+}
+
+impl Buffer {
+    /// Events a buffer takes before it must be emptied: what stock NIXL flushes at most by default.
+    pub(crate) const CAPACITY: usize = 4096;
+
+    pub(crate) fn new() -> Self {
+        Self { records: Vec::with_capacity(Self::CAPACITY), names: Vec::new(), began_us: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.records.len() >= Self::CAPACITY
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, event: &Event<'_>) {
+        if self.records.is_empty() {
+            self.began_us = now_us();
+        }
+        let (code, named) = match event.kind() {
+            Some(kind) => (kind.code(), false),
+            None => (self.intern(event), true),
+        };
+        let timestamp_us = event.timestamp_us().unwrap_or(self.began_us);
+        self.records.push(Record { code, named, value: event.value(), timestamp_us });
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.records.clear();
+        self.names.clear();
+    }
+
+    fn event(&self, record: &Record) -> Event<'_> {
+        let event = if record.named {
+            let (category, name) = &self.names[record.code as usize];
+            Event::named(*category, name, record.value)
+        } else {
+            Event::new(Kind::from_code(record.code), record.value)
+        };
+        event.at(record.timestamp_us)
+    }
+
+    /// The index of a named event's category and name. A backend has a handful of names, so that looking through the
+    /// last few finds almost all of them, and missing one costs only memory until the batch has left.
+    #[cold]
+    fn intern(&mut self, event: &Event<'_>) -> u32 {
+        const LOOK_BACK: usize = 64;
+        let category = event.category().unwrap_or(Category::BACKEND);
+        let name = match event.name() {
+            Name::Text(name) => name,
+            Name::Unknown(_) => "",
+        };
+        let known = self.names.len();
+        let start = known.saturating_sub(LOOK_BACK);
+        let found = self.names[start..].iter().position(|(c, n)| *c == category && n == name).map(|at| start + at);
+        let index = found.unwrap_or_else(|| {
+            self.names.push((category, name.to_owned()));
+            known
+        });
+        u32::try_from(index).expect("a batch holds at most 4096 events")
+    }
+}
+
+pub(crate) fn now_us() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_gives_back_what_was_put_in() {
+        let mut buffer = Buffer::new();
+        let events = [
+            Event::new(Kind::TX_BYTES, 1).at(100),
+            Event::backend("ucx_a", 2),
+            Event::new(Kind::from_code(88), u64::MAX),
+            Event::backend("ucx_b", 3).at(200),
+            Event::backend("ucx_a", 4),
+        ];
+        let before = now_us();
+        for event in &events {
+            buffer.push(event);
+        }
+        let after = now_us();
+
+        let agent = Agent::new("a");
+        let batch = Batch::new(&agent, &buffer);
+        assert_eq!((batch.len(), batch.is_empty(), batch.agent().name()), (5, false, "a"));
+        assert!((before..=after).contains(&batch.timestamp_us()));
+        let expected = events.map(|event| event.at(event.timestamp_us().unwrap_or(batch.timestamp_us())));
+        assert_eq!(batch.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(buffer.names.len(), 2);
+
+        buffer.clear();
+        assert_eq!((buffer.len(), buffer.names.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_record_is_small() {
+        assert_eq!(size_of::<Record>(), 24);
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Batches on hosts that announce none: closed by a thread, a moment after their first event.
+
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use nixl_telemetry_event::{Event, Status};
+use nixl_telemetry_thread::{Thread, spawn};
+
+use crate::{Exporter, pump::Pump};
+
+/// How long a batch stays open after its first event. What a flush of the host brings arrives within microseconds, so
+/// this is long enough for all of it, and short enough for who looks at the result.
+pub(crate) const CLOSE_AFTER: Duration = Duration::from_millis(50);
+
+/// A pump shared by the host's thread, which fills it, and a thread of ours, which empties it.
+///
+/// The thread sleeps until the first event of a batch, so that an idle exporter costs nothing.
+pub(crate) struct Timed<E: Exporter> {
+    shared: Arc<Shared<E>>,
+    thread: Thread<()>,
+}
+
+struct Shared<E> {
+    state: Mutex<State<E>>,
+    /// A batch has begun, or the end has come.
+    changed: Condvar,
+}
+
+struct State<E> {
+    pump: Box<Pump<E>>,
+    ended: bool,
+}
+
+impl<E> Shared<E> {
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
+        // The pump contains panics, so a poisoned lock means a bug here; the events in it are still good.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E: Exporter> Timed<E> {
+    /// Takes over the pump and starts the thread.
+    ///
+    /// # Errors
+    /// Gives the pump back if the system has no room for another thread.
+    pub(crate) fn start(pump: Box<Pump<E>>) -> Result<Self, (Box<Pump<E>>, io::Error)> {
+        let name = format!("nixl-tlm-{}", pump.agent().instance());
+        let shared = Arc::new(Shared { state: Mutex::new(State { pump, ended: false }), changed: Condvar::new() });
+        let for_thread = Arc::clone(&shared);
+        match spawn(&name, move || close_batches(&for_thread)) {
+            Ok(thread) => Ok(Self { shared, thread }),
+            Err(error) => {
+                // The closure, and with it the other reference, was dropped when the thread could not be started.
+                let shared = Arc::into_inner(shared).expect("no thread holds the other reference");
+                Err((shared.state.into_inner().unwrap_or_else(PoisonError::into_inner).pump, error))
+            }
+        }
+    }
+
+    pub(crate) fn push(&self, event: &Event<'_>) -> Status {
+        let mut state = self.shared.lock();
+        let first = state.pump.is_empty();
+        let status = state.pump.push(event);
+        drop(state);
+        if first {
+            self.shared.changed.notify_one();
+        }
+        status
+    }
+
+    pub(crate) fn close_batch(&self) {
+        self.shared.lock().pump.close_batch();
+    }
+
+    /// Ends the thread, then the exporter, in the caller's thread.
+    pub(crate) fn finish(self) {
+        self.shared.lock().ended = true;
+        self.shared.changed.notify_one();
+        self.thread.join();
+        self.shared.lock().pump.finish();
+    }
+
+    /// Lets go in a forked child, where the thread does not exist and may have held the lock for ever.
+    pub(crate) fn abandon(self) {
+        if let Ok(mut state) = self.shared.state.try_lock() {
+            state.pump.abandon();
+        } else {
+            std::mem::forget(Arc::clone(&self.shared));
+        }
+        self.thread.join();
+    }
+}
+
+fn close_batches<E: Exporter>(shared: &Shared<E>) {
+    let mut state = shared.lock();
+    while !state.ended {
+        if state.pump.is_empty() {
+            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        }
+        // Woken only by the end: while a batch is open, `push` has nothing to tell.
+        let waited = shared.changed.wait_timeout_while(state, CLOSE_AFTER, |state| !state.ended);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.pump.close_batch();
+    }
+}
