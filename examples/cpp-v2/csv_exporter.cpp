@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "csv_exporter.h"
+
+#include "common/nixl_log.h"
+
+#include <chrono>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+namespace {
+
+std::string
+csv_file_path() {
+    const char *path = std::getenv("NIXL_TELEMETRY_CSV_FILE");
+    if (path == nullptr || *path == '\0') {
+        throw std::runtime_error("NIXL_TELEMETRY_CSV_FILE is not set: expected the path of the CSV file to append to");
+    }
+    return path;
+}
+
+std::uint64_t
+now_us() noexcept {
+    const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(since_epoch).count());
+}
+
+} // namespace
+
+CsvExporter::CsvExporter(const nixlTelemetryExporterInitParams &init_params) : nixlTelemetryExporter(init_params) {
+    const std::string path = csv_file_path();
+    file_.open(path, std::ios::app | std::ios::ate);
+    if (!file_) {
+        throw std::runtime_error("cannot open the CSV file '" + path + "' for appending");
+    }
+    if (file_.tellp() == 0) {
+        file_ << "timestamp_us,event_name,value\n" << std::flush;
+    }
+    NIXL_INFO << "agent " << init_params.agentName << " exports its telemetry to " << path;
+}
+
+nixl_status_t
+CsvExporter::exportEvent(const nixlTelemetryEvent &event) {
+    file_ << (in_batch_ ? batch_time_us_ : now_us()) << ',' << nixlEnumStrings::telemetryEventTypeStr(event.eventType_)
+          << ',' << event.value_ << '\n';
+    return in_batch_ ? NIXL_SUCCESS : flush();
+}
+
+void
+CsvExporter::onBatchBegin() noexcept {
+    batch_time_us_ = now_us();
+    in_batch_ = true;
+}
+
+void
+CsvExporter::onBatchEnd() noexcept {
+    in_batch_ = false;
+    flush();
+}
+
+nixl_status_t
+CsvExporter::flush() noexcept {
+    const bool failed = !file_.flush();
+    if (failed) {
+        if (!failing_) {
+            NIXL_ERROR << "cannot write to the CSV file; events may be lost until it can be written again";
+        }
+        file_.clear(); // try again with the next events: a full disk may have room by then
+    }
+    failing_ = failed;
+    return failed ? NIXL_ERR_UNKNOWN : NIXL_SUCCESS;
+}
