@@ -41,6 +41,17 @@ macro_rules! kinds {
 
             /// Every kind of NIXL 1.5, in the order of their numbers.
             pub const ALL: [Self; [$($code),*].len()] = [$(Self::$constant),*];
+
+            /// The kind with this base event name, or `None`.
+            ///
+            /// The names are those of NIXL's allowlist, `agent_tx_bytes` for instance. `NIXL_ERR_NOT_FOUND` and its kin,
+            /// which old releases put into error events, are no kind names; see [`Status::error_from_name`].
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self($code)),)*
+                    _ => None,
+                }
+            }
         }
 
         static TABLE: [Row; [$($code),*].len()] = [$(
@@ -98,14 +109,6 @@ impl Kind {
     /// The kind with this number, known or not.
     pub const fn from_code(code: u32) -> Self {
         Self(code)
-    }
-
-    /// The kind with this base event name, or `None`.
-    ///
-    /// The names are those of NIXL's allowlist, `agent_tx_bytes` for instance. `NIXL_ERR_NOT_FOUND` and its kin, which
-    /// old releases put into error events, are no kind names; see [`Status::error_from_name`].
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == Some(name))
     }
 
     /// The number NIXL transmits.
