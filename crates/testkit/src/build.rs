@@ -68,20 +68,23 @@ pub fn compile_cpp(name: &str, sources: &[&Path], arguments: &[&str]) -> PathBuf
             fs::read(workspace_root().join(source)).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
         text.hash(&mut hasher);
     }
-    let folder = env::temp_dir().join(format!("nixl-telemetry-cpp-{:016x}-{}", hasher.finish(), std::process::id()));
+    let folder = env::temp_dir().join(format!("nixl-telemetry-cpp-{:016x}", hasher.finish()));
     let out = folder.join(name);
     if !out.exists() {
         fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        // Under a name of this thread's own until it is whole: other tests may want it at the same time.
+        let unfinished = tempfile::NamedTempFile::new_in(&folder).expect("the folder is writable").into_temp_path();
         let output = Command::new("g++")
             .args(["-std=c++17", "-O2", "-Wall", "-Wextra", "-fPIC"])
             .args(arguments)
             .args(sources)
             .arg("-o")
-            .arg(&out)
+            .arg(&unfinished)
             .current_dir(workspace_root())
             .output()
             .expect("g++ runs");
         assert!(output.status.success(), "g++ {sources:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+        unfinished.persist(&out).expect("a rename within a folder");
     }
     out
 }

@@ -17,6 +17,13 @@ pub struct Missing {
     remedy: String,
 }
 
+impl Missing {
+    /// What is missing, and how to get it.
+    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
+    }
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is missing ({})", self.what, self.remedy)
@@ -46,10 +53,7 @@ pub fn nixl_release(version: &str) -> Result<PathBuf, Missing> {
     if folder.join(".nixl_cu12.mesonpy.libs/libnixl.so").exists() {
         Ok(folder)
     } else {
-        Err(Missing {
-            what: format!("NIXL {version} in {}", root.display()),
-            remedy: "`cargo xtask wheels` fetches it".into(),
-        })
+        Err(Missing::new(format!("NIXL {version} in {}", root.display()), "`cargo xtask wheels` fetches it"))
     }
 }
 
@@ -59,6 +63,6 @@ pub fn command(name: &str, package: &str) -> Result<PathBuf, Missing> {
     if found {
         Ok(Path::new(name).to_owned())
     } else {
-        Err(Missing { what: format!("the program {name}"), remedy: format!("Debian package {package}") })
+        Err(Missing::new(format!("the program {name}"), format!("Debian package {package}")))
     }
 }
