@@ -4,20 +4,20 @@ use std::ffi::OsStr;
 
 use crate::{Dialect, Malformed, Setting, Value, one_of};
 
-/// What happens if an exporter cannot be created: `NIXL_TELEMETRY_ON_ERROR`.
+/// What an unusable setting or exporter does: `NIXL_TELEMETRY_ON_ERROR`.
 ///
 /// Shared by the host and by every exporter, which may run in a host that does not know the variable.
 pub static ON_ERROR: Setting<OnError> = Setting::new(
     "NIXL_TELEMETRY_ON_ERROR",
     "degrade",
-    "What happens if an exporter cannot be created: degrade logs an error and discards its events, fail refuses it and \
-     with it, in NIXL 1.4 and later, the agent.",
+    "What an unusable setting or exporter does: degrade logs it and carries on without, discarding the exporter's \
+     events; fail refuses to start, and with it, in NIXL 1.4 and later, the agent.",
 );
 
-/// What happens if an exporter cannot be created.
+/// What an unusable setting or exporter does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// Log an error and discard the exporter's events: telemetry never takes the process down.
+    /// Log an error and carry on without it: telemetry never takes the process down.
     #[default]
     Degrade,
     /// Refuse, so that whoever asked fails.

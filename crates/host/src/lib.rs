@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The collector: records telemetry events and feeds them to exporters.
+//!
+//! A [`Collector`] belongs to one agent. Its [`Recorder`] takes events from any thread into a bounded buffer; one
+//! thread of the collector hands them on, batch by batch, to one or several exporters: plugins found by name
+//! ([`settings::EXPORTER`]), or a [`Sink`] of the program's own. Which events, how often and to whom is decided by the
+//! settings NIXL has, with the meaning of NIXL 1.5, in [`settings`].
+//!
+//! ```
+//! use nixl_telemetry_host::{Collector, Direction, RecordingSink};
+//! use nixl_telemetry_settings::Settings;
+//!
+//! let sink = RecordingSink::new();
+//! let collector = Collector::builder("prefill-0")
+//!     .settings(Settings::from_pairs([("NIXL_TELEMETRY_ENABLE", "1")]))
+//!     .sink("memory", Box::new(sink.clone()))
+//!     .build()?
+//!     .expect("telemetry is on");
+//!
+//! let mut transfer = collector.recorder().start(Direction::Write, 4096, 1);
+//! transfer.posted();
+//! let telemetry = transfer.complete();
+//! assert!(telemetry.xfer_us >= telemetry.post_us);
+//!
+//! let counts = collector.close();
+//! assert_eq!((counts.produced, sink.events().len()), (4, 4));
+//! assert!(counts.is_balanced());
+//! # Ok::<(), nixl_telemetry_host::Error>(())
+//! ```
+//!
+//! # Promises
+//! * Recording never blocks on an exporter, and never fails. What finds no room is dropped, the newest first, a
+//!   transfer's events all together or not at all.
+//! * Every event is accounted for: [`Counts`] says how many each exporter took, and how many were dropped where and why.
+//! * Nothing an exporter does takes the process down. One that cannot be had, refuses or panics costs its events;
+//!   the others go on. One that hangs cannot hold up the end for longer than [`settings::SHUTDOWN_TIMEOUT`].
+//! * An idle collector does not wake up.
+//!
+//! # Differences from NIXL's own collector
+//! * The end drains: NIXL loses what was recorded since its last flush.
+//! * Events carry the time they were recorded.
+//! * Several exporters at once.
+//! * An interval of 0 flushes at once instead of spinning, and a buffer half full does not wait for the interval.
+//! * An unusable setting or exporter does not fail the agent unless [`settings::ON_ERROR`] says so.
+//! * Exporters are never called without events. They are destroyed on the thread that called them, after their last
+//!   batch, not on the thread that destroys the agent: only so can the end be bounded.
+//!
+//! # After a fork
+//! The child has no flush thread. Closing or dropping the collector there returns at once and exports nothing, since
+//! all that was recorded before the fork is the parent's. The child must not record: what it records is kept and never
+//! exported, and if another thread was just recording at the moment of the fork, it waits forever.
+
+#![forbid(unsafe_code)]
+
+mod allowlist;
+mod builder;
+mod choose;
+mod clock;
+mod collector;
+mod counts;
+mod error;
+mod flusher;
+mod fnmatch;
+mod in_flight;
+mod ledger;
+mod lenient;
+mod outlet;
+mod recorder;
+mod recording;
+pub mod settings;
+mod sink;
+mod staging;
+
+pub use builder::Builder;
+pub use collector::Collector;
+pub use counts::{Counts, ExporterCounts};
+pub use error::Error;
+pub use in_flight::{InFlight, XferTelemetry};
+pub use recorder::{Direction, Recorder, Transfer};
+pub use recording::{RecordedEvent, RecordingSink};
+pub use sink::{Exported, Nop, Sink};

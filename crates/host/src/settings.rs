@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The settings of the collector, each described once.
+//!
+//! Those up to [`ENABLED_METRICS`] are NIXL's, with the meaning of NIXL 1.5; [`ON_ERROR`] and [`SHUTDOWN_TIMEOUT`] are
+//! this project's. Where exporters are looked for is a setting of the loader.
+
+use std::path::PathBuf;
+
+use nixl_telemetry_settings::{Describe, Millis, Setting};
+// With `degrade` an unusable setting keeps its default and an exporter's events are dropped and counted; with `fail` the
+// collector is not created, as in NIXL.
+pub use nixl_telemetry_settings::{ON_ERROR, OnError};
+
+/// Whether telemetry is on. Unset: only if the program asks for it.
+pub static ENABLE: Setting<bool> = Setting::optional(
+    "NIXL_TELEMETRY_ENABLE",
+    "Turns telemetry on or off; if unset, it is on only where the program asks for it.",
+);
+
+/// How many events wait between two flushes.
+pub static BUFFER_SIZE: Setting<u64> = Setting::new(
+    "NIXL_TELEMETRY_BUFFER_SIZE",
+    "4096",
+    "Events kept between two flushes; what finds no room is dropped and counted.",
+)
+.unit("events")
+.check("a decimal or 0x-hex number from 1 to 18446744073709551615", |size| *size > 0);
+
+/// How long an event waits at most until it is exported.
+pub static RUN_INTERVAL: Setting<Millis> = Setting::new(
+    "NIXL_TELEMETRY_RUN_INTERVAL",
+    "100",
+    "Time from the first event after a flush to the next flush; 0 flushes at once. A buffer half full does not wait.",
+);
+
+/// Which exporters get the events.
+pub static EXPORTER: Setting<String> = Setting::optional(
+    "NIXL_TELEMETRY_EXPORTER",
+    "Exporters by name, separated by commas; NOP discards. If unset or empty: BUFFER where NIXL_TELEMETRY_DIR is set, else NOP.",
+);
+
+/// Where NIXL's ring files lie.
+pub static DIR: Setting<PathBuf> = Setting::optional(
+    "NIXL_TELEMETRY_DIR",
+    "Directory of the ring files of BUFFER; being set, it chooses BUFFER where no exporter is named.",
+);
+
+/// Which events are recorded at all.
+pub static ENABLED_METRICS: Setting<String> = Setting::new(
+    "NIXL_TELEMETRY_ENABLED_METRICS",
+    "",
+    "Names or fnmatch patterns of the events to record, separated by commas, such as agent_tx_*; empty records all.",
+);
+
+/// How long the end may take.
+pub static SHUTDOWN_TIMEOUT: Setting<Millis> = Setting::new(
+    "NIXL_TELEMETRY_SHUTDOWN_TIMEOUT",
+    "2000",
+    "Time the last flush may take before what is left is dropped and counted.",
+);
+
+/// All of them, for `--help`, documentation and checks.
+pub static SETTINGS: &[&dyn Describe] =
+    &[&ENABLE, &BUFFER_SIZE, &RUN_INTERVAL, &EXPORTER, &DIR, &ENABLED_METRICS, &ON_ERROR, &SHUTDOWN_TIMEOUT];
+
+#[cfg(test)]
+mod tests {
+    use nixl_telemetry_settings::Settings;
+
+    use super::*;
+
+    #[test]
+    fn every_default_is_sound() {
+        for setting in SETTINGS {
+            let found = setting.inspect(&Settings::empty());
+            assert!(found.is_ok(), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_nixls() {
+        let settings = Settings::empty();
+        assert_eq!(settings.find(&ENABLE).unwrap(), None);
+        assert_eq!(settings.get(&BUFFER_SIZE).unwrap().value, 4096);
+        assert_eq!(settings.get(&RUN_INTERVAL).unwrap().value, Millis(100));
+        assert_eq!(settings.get(&ON_ERROR).unwrap().value, OnError::Degrade);
+        assert_eq!(settings.get(&SHUTDOWN_TIMEOUT).unwrap().value, Millis(2000));
+    }
+
+    #[test]
+    fn what_is_malformed_is_named_with_what_was_expected() {
+        let message = |name, value| {
+            let settings = Settings::from_pairs([(name, value)]);
+            let mut errors = SETTINGS.iter().filter_map(|setting| setting.inspect(&settings).err());
+            errors.next().map(|error| error.to_string())
+        };
+        let table = [
+            (
+                "NIXL_TELEMETRY_BUFFER_SIZE",
+                "0",
+                r#"NIXL_TELEMETRY_BUFFER_SIZE is "0" (environment): expected a decimal or 0x-hex number from 1 to 18446744073709551615"#,
+            ),
+            (
+                "NIXL_TELEMETRY_ON_ERROR",
+                "panic",
+                r#"NIXL_TELEMETRY_ON_ERROR is "panic" (environment): expected one of degrade, fail"#,
+            ),
+            (
+                "NIXL_TELEMETRY_ENABLE",
+                "maybe",
+                r#"NIXL_TELEMETRY_ENABLE is "maybe" (environment): expected y, yes, on, 1, true, enable or n, no, off, 0, false, disable"#,
+            ),
+        ];
+        for (name, value, expected) in table {
+            assert_eq!(message(name, value).as_deref(), Some(expected));
+        }
+        assert_eq!(message("NIXL_TELEMETRY_BUFFER_SIZE", "0x10"), None);
+    }
+}

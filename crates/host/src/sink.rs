@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What takes events: the trait, the one that discards, and plugins.
+
+use nixl_telemetry_event::Event;
+use nixl_telemetry_loader::Exporter;
+
+/// Where a collector's events go.
+///
+/// All calls come from one thread, the collector's flush thread, one after another. The sink is dropped there too,
+/// after its last batch, unless the collector could not be created. While a call lasts, no sink of this collector gets
+/// events, and what finds no room in the buffer meanwhile is dropped: slow work belongs on a thread of the sink's own.
+///
+/// A sink that panics is dropped and gets nothing any more; the other sinks do.
+pub trait Sink: Send {
+    /// Takes one batch, which is never empty, in the order the events were recorded. They are valid during the call
+    /// only.
+    ///
+    /// If the collector had no room for some events, and their kind is enabled, the last event of the batch is
+    /// `agent_telemetry_events_dropped` with their number.
+    fn export(&mut self, batch: &[Event<'_>]) -> Exported;
+}
+
+/// What a sink did with a batch.
+///
+/// The counts should add up to the length of the batch; what is missing counts as failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Exported {
+    /// Events taken.
+    pub accepted: u64,
+    /// Events refused, or lost to an error.
+    pub failed: u64,
+    /// Events of a sort the sink can never take.
+    pub unsupported: u64,
+    /// What went wrong first, for the log.
+    pub first_failure: Option<String>,
+}
+
+impl Exported {
+    /// All of `batch` was taken.
+    pub fn all(batch: &[Event<'_>]) -> Self {
+        Self { accepted: batch.len() as u64, ..Self::default() }
+    }
+}
+
+/// The sink that discards everything: `NIXL_TELEMETRY_EXPORTER=NOP`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nop;
+
+impl Sink for Nop {
+    fn export(&mut self, batch: &[Event<'_>]) -> Exported {
+        Exported::all(batch)
+    }
+}
+
+impl Sink for Exporter {
+    fn export(&mut self, batch: &[Event<'_>]) -> Exported {
+        // The method of the exporter itself, not this one.
+        let done = Exporter::export(self, batch);
+        Exported {
+            accepted: done.accepted,
+            failed: done.failed,
+            unsupported: done.unsupported,
+            first_failure: done.first_failure.map(|failure| failure.to_string()),
+        }
+    }
+}

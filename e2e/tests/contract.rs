@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What a plugin file owes the process it is loaded into.
+
+use std::{
+    fs,
+    mem::MaybeUninit,
+    path::Path,
+    ptr,
+    time::{Duration, Instant},
+};
+
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
+use nixl_telemetry_abi::raw::{self, CxxString, Offer, RichEvent};
+use nixl_telemetry_e2e::nixl_command;
+use nixl_telemetry_testkit as testkit;
+use object::{Object as _, ObjectSymbol as _, read::elf::ElfFile64};
+
+#[test]
+fn it_exports_the_entry_points_and_nothing_else() {
+    let bytes = fs::read(testkit::plugin("csv")).unwrap();
+    let file = ElfFile64::<object::Endianness>::parse(&*bytes).unwrap();
+    let mut exported: Vec<_> = file
+        .dynamic_symbols()
+        .filter(|symbol| symbol.is_definition() && symbol.is_global())
+        .map(|symbol| symbol.name().unwrap().to_owned())
+        .collect();
+    exported.sort();
+    assert_eq!(
+        exported,
+        ["nixl_telemetry_plugin_fini", "nixl_telemetry_plugin_init", "nixl_telemetry_plugin_negotiate"]
+    );
+
+    let undefined = file.dynamic_symbols().filter(|symbol| symbol.is_undefined());
+    let nixls: Vec<_> =
+        undefined.filter_map(|symbol| symbol.name().ok()).filter(|name| name.contains("nixl")).collect();
+    assert!(nixls.is_empty(), "{nixls:?}");
+}
+
+#[test]
+fn it_needs_libc_and_the_unwinder() {
+    let inspection = nixl_telemetry_loader::inspect(testkit::plugin("csv")).unwrap();
+    let allowed = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
+    assert!(inspection.needed.iter().all(|library| allowed.contains(&library.as_str())), "{:?}", inspection.needed);
+    assert!(inspection.needed.iter().any(|library| library == "libc.so.6"));
+}
+
+/// Runs one of the ignored tests below in a process of its own, and returns what it logged.
+fn run(test: &str, variables: &[(&str, &Path)]) -> String {
+    let output = nixl_command(&std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--include-ignored"])
+        .env("CONTRACT_PLUGIN", testkit::plugin("csv"))
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{log}");
+    log
+}
+
+fn load() -> Library {
+    // SAFETY: the plugin was built by this test and has no initialisers but its language's.
+    unsafe { Library::open(Some(std::env::var_os("CONTRACT_PLUGIN").expect("set by `run`")), RTLD_NOW | RTLD_LOCAL) }
+        .expect("the plugin loads")
+}
+
+#[test]
+fn closing_leaves_no_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.csv");
+    run("open_and_close", &[("NIXL_TELEMETRY_CSV_FILE", &file)]);
+    let text = fs::read_to_string(file).unwrap();
+    assert_eq!(text, "timestamp_us,category,event_name,value\n9,1,agent_rx_bytes,5\n");
+}
+
+#[test]
+#[ignore = "run by closing_leaves_no_thread"]
+fn open_and_close() {
+    let threads = || {
+        let names = fs::read_dir("/proc/self/task").unwrap();
+        let names = names.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        names.filter(|name| name.starts_with("nixl-tlm-")).count()
+    };
+    let library = load();
+    // SAFETY: the calls a host makes, in the order it makes them, with live parameters; the library stays open.
+    unsafe {
+        let negotiate: Symbol<raw::NegotiateFn> = library.get(raw::NEGOTIATE_SYMBOL.as_bytes()).unwrap();
+        let plugin = negotiate(&Offer { size: 8, rich_version: RichEvent::VERSION });
+        assert_eq!((*plugin).api_version, raw::negotiated_api_version(RichEvent::VERSION));
+        let mut params = MaybeUninit::<raw::InitParams>::zeroed();
+        CxxString::emplace(&raw mut (*params.as_mut_ptr()).agent_name, "agentA");
+        let mut exporter = ptr::null_mut();
+        (*plugin).create.unwrap()(&raw mut exporter, params.as_ptr());
+        assert!(!exporter.is_null());
+        assert_eq!(threads(), 0, "a thread before the first event");
+
+        // Outside a batch: a thread has to close it.
+        let event = RichEvent { kind: 1, category: 0, value: 5, timestamp_us: 9, name: ptr::null(), name_len: 0 };
+        let slots = (*exporter).slots;
+        assert_eq!(((*slots).export_event)(exporter, ptr::from_ref(&event).cast()), 0);
+        // A thread names itself, a moment after it was started.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while threads() == 0 && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert_eq!(threads(), 1);
+        ((*slots).delete)(exporter);
+        let fini: Symbol<raw::FiniFn> = library.get(raw::FINI_SYMBOL.as_bytes()).unwrap();
+        fini();
+    }
+    assert_eq!(threads(), 0);
+    library.close().unwrap();
+    assert_eq!(threads(), 0);
+}
+
+#[test]
+fn an_unknown_host_is_told_what_is_missing() {
+    let log = run("init_without_nixl", &[]);
+    assert!(log.contains("is no NIXL with telemetry plugins, and none is loaded"), "{log}");
+    assert!(log.contains("set NIXL_TELEMETRY_HOST_GENERATION to 0.9, 1.1, 1.2, 1.3, 1.4 or 1.5"), "{log}");
+}
+
+#[test]
+#[ignore = "run by an_unknown_host_is_told_what_is_missing"]
+fn init_without_nixl() {
+    let library = load();
+    // SAFETY: the signature is the interface's; init may be called at any time.
+    unsafe {
+        let init: Symbol<raw::InitFn> = library.get(raw::INIT_SYMBOL.as_bytes()).unwrap();
+        assert!(init().is_null());
+        assert!(init().is_null());
+    }
+}
+
+#[test]
+fn a_host_without_symbols_can_be_named() {
+    for (generation, api) in [("0.9", "1"), ("1.1", "2"), ("1.2", "2"), ("1.3", "2"), ("1.4", "2"), ("1.5", "2")] {
+        let variables = [("NIXL_TELEMETRY_HOST_GENERATION", generation), ("CONTRACT_API", api)];
+        run("init_of_a_named_host", &variables.map(|(name, value)| (name, Path::new(value))));
+    }
+    let log = run("init_without_nixl", &[("NIXL_TELEMETRY_HOST_GENERATION", Path::new("1.0"))]);
+    let expected = "NIXL_TELEMETRY_HOST_GENERATION is \"1.0\": expected one of 0.9, 1.1, 1.2, 1.3, 1.4, 1.5";
+    assert!(log.contains(expected), "{log}");
+}
+
+#[test]
+#[ignore = "run by a_host_without_symbols_can_be_named"]
+fn init_of_a_named_host() {
+    let library = load();
+    // SAFETY: as above; what init returns is null or a plugin object.
+    let (first, again, api) = unsafe {
+        let init: Symbol<raw::InitFn> = library.get(raw::INIT_SYMBOL.as_bytes()).unwrap();
+        let plugin = init();
+        assert!(!plugin.is_null());
+        (plugin, init(), (*plugin).api_version)
+    };
+    assert_eq!(first, again, "the same object each time");
+    assert_eq!(api.to_string(), std::env::var("CONTRACT_API").unwrap());
+}
