@@ -91,6 +91,15 @@ fn the_cpp_example_of_the_second_api_runs_in_nixl() {
     runs_in_nixl(&cpp_example(2), "csv_cpp_v2", &["1.3.2", "1.4.1", "1.5.1"]);
 }
 
+/// Our host may call the batch hooks of a plugin built with our headers, and knows it from the file.
+#[test]
+fn the_cpp_examples_say_that_they_have_batch_hooks() {
+    for version in [1, 2] {
+        let inspection = nixl_telemetry_loader::inspect(cpp_example(version)).unwrap();
+        assert_eq!(inspection.batch_hooks(), Some(true), "version {version}: {inspection:?}");
+    }
+}
+
 #[test]
 fn the_rust_twin_runs_in_nixl() {
     runs_in_nixl(&rust_twin(), "csv_rust", &["0.10.1", "1.1.0", "1.2.0", "1.5.1"]);

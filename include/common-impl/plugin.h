@@ -59,6 +59,13 @@ nixl_telemetry_plugin_init();
 NIXL_TELEMETRY_PLUGIN_EXPORT void
 nixl_telemetry_plugin_fini();
 
+/// How many virtual functions an exporter of this plugin has. NIXL does not look for it; the hosts of this project do, and
+/// call the batch hooks only of a plugin that says it has them, since older plugins end before those slots.
+///
+/// Weak rather than inline: g++ makes an inline variable unique in the process, and the library impossible to unload.
+extern NIXL_TELEMETRY_PLUGIN_EXPORT __attribute__((weak)) const std::uint32_t nixl_telemetry_plugin_slots;
+const std::uint32_t nixl_telemetry_plugin_slots = 5;
+
 } // extern "C"
 
 namespace nixl_telemetry_impl {

@@ -3,7 +3,7 @@
 //! Batches on hosts that announce none: closed by a thread, a moment after their first event.
 
 use std::{
-    io,
+    io, mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -33,6 +33,8 @@ struct Shared<E> {
 
 struct State<E> {
     pump: Box<Pump<E>>,
+    /// The thread sleeps until somebody tells it that a batch has begun.
+    idle: bool,
     ended: bool,
 }
 
@@ -50,7 +52,8 @@ impl<E: Exporter> Timed<E> {
     /// Gives the pump back if the system has no room for another thread.
     pub(crate) fn start(pump: Box<Pump<E>>) -> Result<Self, (Box<Pump<E>>, io::Error)> {
         let name = format!("nixl-tlm-{}", pump.agent().instance());
-        let shared = Arc::new(Shared { state: Mutex::new(State { pump, ended: false }), changed: Condvar::new() });
+        let shared =
+            Arc::new(Shared { state: Mutex::new(State { pump, idle: false, ended: false }), changed: Condvar::new() });
         let for_thread = Arc::clone(&shared);
         match spawn(&name, move || close_batches(&for_thread)) {
             Ok(thread) => Ok(Self { shared, thread }),
@@ -64,10 +67,10 @@ impl<E: Exporter> Timed<E> {
 
     pub(crate) fn push(&self, event: &Event<'_>) -> Status {
         let mut state = self.shared.lock();
-        let first = state.pump.is_empty();
         let status = state.pump.push(event);
-        drop(state);
-        if first {
+        // A thread that is not idle wakes by itself, early enough for this event.
+        if mem::take(&mut state.idle) {
+            drop(state);
             self.shared.changed.notify_one();
         }
         status
@@ -100,10 +103,10 @@ fn close_batches<E: Exporter>(shared: &Shared<E>) {
     let mut state = shared.lock();
     while !state.ended {
         if state.pump.is_empty() {
-            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            continue;
+            state.idle = true;
+            let waited = shared.changed.wait_while(state, |state| state.idle && !state.ended);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        // Woken only by the end: while a batch is open, `push` has nothing to tell.
         let waited = shared.changed.wait_timeout_while(state, CLOSE_AFTER, |state| !state.ended);
         state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.pump.close_batch();

@@ -3,7 +3,9 @@
 //! How rows are made.
 //!
 //! Of a row only the timestamp and the value vary; everything else is known once the kind is. So each kind has its row
-//! prepared as the texts between the two, and encoding one is copying those and printing a number.
+//! prepared as the texts between the two, and encoding one is copying those and printing a number. Texts are copied in
+//! chunks of a fixed size, of which the next text overwrites what is too much: a copy whose size the compiler knows is
+//! a few instructions, and one it does not know is a call.
 
 use nixl_telemetry_sdk::{Agent, Batch, Event, Kind, Name};
 
@@ -17,18 +19,32 @@ pub(crate) struct Rows {
     pid: u32,
     /// Prepared rows by the number of the kind.
     prepared: Vec<Row>,
-    text: Vec<u8>,
+    /// The longest prepared row there can be.
+    longest: usize,
+    lines: Lines,
 }
 
-/// A row with two holes, or fewer: texts, and what stands behind each.
-struct Row(Vec<(Vec<u8>, Hole)>);
+/// A row with holes in it.
+struct Row(Vec<Piece>);
+
+/// A piece of text and what follows it.
+struct Piece {
+    text: [u8; CHUNK],
+    len: usize,
+    then: Hole,
+}
 
 #[derive(Clone, Copy)]
 enum Hole {
     Timestamp,
     Value,
-    LineEnd,
+    Nothing,
 }
+
+/// Bytes of a text that are copied at once. The longest between two numbers in the default columns has 34.
+const CHUNK: usize = 48;
+/// The most digits of a number.
+const DIGITS: usize = 20;
 
 impl Rows {
     pub(crate) fn new(columns: &Columns, agent: &Agent) -> Self {
@@ -38,9 +54,11 @@ impl Rows {
             hostname: quoted(agent.hostname()),
             pid: agent.pid(),
             prepared: Vec::new(),
-            text: Vec::new(),
+            longest: 0,
+            lines: Lines::default(),
         };
         rows.prepared = Kind::ALL.into_iter().map(|kind| rows.prepare(&Event::new(kind, 0))).collect();
+        rows.longest = rows.prepared.iter().map(Row::room).max().unwrap_or_default();
         rows
     }
 
@@ -52,31 +70,34 @@ impl Rows {
 
     /// The lines of a batch.
     pub(crate) fn encode(&mut self, batch: &Batch<'_>) -> &[u8] {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.start(batch.len() * self.longest);
         // On most hosts all events of a batch share its timestamp: it is printed once.
         let mut timestamp = Decimal::new(batch.timestamp_us());
         for event in batch.iter() {
-            let row = event.kind().and_then(|kind| self.prepared.get(kind.code() as usize));
-            match row {
-                Some(row) => row.encode(&event, &mut timestamp, &mut text),
-                None => self.prepare(&event).encode(&event, &mut timestamp, &mut text),
+            match event.kind().and_then(|kind| self.prepared.get(kind.code() as usize)) {
+                Some(row) => row.encode(&event, &mut timestamp, &mut lines),
+                None => {
+                    let row = self.prepare(&event);
+                    lines.make_room(row.room() + batch.len() * self.longest);
+                    row.encode(&event, &mut timestamp, &mut lines);
+                }
             }
         }
-        self.text = text;
-        &self.text
+        self.lines = lines;
+        self.lines.as_bytes()
     }
 
     fn prepare(&self, event: &Event<'_>) -> Row {
-        let mut pieces = Vec::new();
+        let mut row = Row(Vec::new());
         let mut text = String::new();
         for (index, column) in self.columns.0.iter().enumerate() {
             if index > 0 {
                 text.push(',');
             }
             match column {
-                Column::TimestampUs => pieces.push((std::mem::take(&mut text).into_bytes(), Hole::Timestamp)),
-                Column::Value => pieces.push((std::mem::take(&mut text).into_bytes(), Hole::Value)),
+                Column::TimestampUs => row.push(&std::mem::take(&mut text), Hole::Timestamp),
+                Column::Value => row.push(&std::mem::take(&mut text), Hole::Value),
                 Column::Category => text.extend(event.category().map(|category| category.code().to_string())),
                 Column::CategoryName => text.extend(event.category().map(|category| category.short_name())),
                 Column::EventName => match event.name() {
@@ -90,35 +111,95 @@ impl Rows {
             }
         }
         text.push('\n');
-        pieces.push((text.into_bytes(), Hole::LineEnd));
-        Row(pieces)
+        row.push(&text, Hole::Nothing);
+        row
     }
 }
 
 impl Row {
+    fn push(&mut self, text: &str, then: Hole) {
+        let mut chunks = text.as_bytes().chunks(CHUNK).peekable();
+        if chunks.peek().is_none() {
+            self.0.push(Piece { text: [0; CHUNK], len: 0, then });
+        }
+        while let Some(chunk) = chunks.next() {
+            let mut text = [0; CHUNK];
+            text[..chunk.len()].copy_from_slice(chunk);
+            let then = if chunks.peek().is_none() { then } else { Hole::Nothing };
+            self.0.push(Piece { text, len: chunk.len(), then });
+        }
+    }
+
+    /// Bytes that encoding it may touch.
+    fn room(&self) -> usize {
+        self.0.len() * (CHUNK + DIGITS)
+    }
+
     #[inline]
-    fn encode(&self, event: &Event<'_>, timestamp: &mut Decimal, out: &mut Vec<u8>) {
-        for (text, hole) in &self.0 {
-            out.extend_from_slice(text);
-            match hole {
-                Hole::Timestamp => out.extend_from_slice(timestamp.print(event.timestamp_us().unwrap_or_default())),
-                Hole::Value => out.extend_from_slice(itoa::Buffer::new().format(event.value()).as_bytes()),
-                Hole::LineEnd => {}
+    fn encode(&self, event: &Event<'_>, timestamp: &mut Decimal, lines: &mut Lines) {
+        for Piece { text, len, then } in &self.0 {
+            lines.put(text, *len);
+            match then {
+                Hole::Timestamp => {
+                    let (digits, len) = timestamp.print(event.timestamp_us().unwrap_or_default());
+                    lines.put(digits, len);
+                }
+                Hole::Value => lines.put_number(event.value()),
+                Hole::Nothing => {}
             }
         }
+    }
+}
+
+/// Text under way, in room that was made before.
+#[derive(Default)]
+struct Lines {
+    room: Vec<u8>,
+    len: usize,
+}
+
+impl Lines {
+    fn start(&mut self, room: usize) {
+        self.len = 0;
+        self.make_room(room);
+    }
+
+    fn make_room(&mut self, more: usize) {
+        if self.room.len() < self.len + more {
+            self.room.resize(self.len + more, 0);
+        }
+    }
+
+    /// Appends the first `len` bytes of a chunk.
+    #[inline]
+    fn put<const N: usize>(&mut self, chunk: &[u8; N], len: usize) {
+        self.room[self.len..self.len + N].copy_from_slice(chunk);
+        self.len += len;
+    }
+
+    #[inline]
+    fn put_number(&mut self, value: u64) {
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(value).as_bytes();
+        self.room[self.len..self.len + digits.len()].copy_from_slice(digits);
+        self.len += digits.len();
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.room[..self.len]
     }
 }
 
 /// A printed number that is often the same as the last time.
 struct Decimal {
     value: u64,
-    digits: [u8; 20],
+    digits: [u8; DIGITS],
     len: usize,
 }
 
 impl Decimal {
     fn new(value: u64) -> Self {
-        let mut digits = [0; 20];
+        let mut digits = [0; DIGITS];
         let mut buffer = itoa::Buffer::new();
         let text = buffer.format(value).as_bytes();
         digits[..text.len()].copy_from_slice(text);
@@ -126,11 +207,11 @@ impl Decimal {
     }
 
     #[inline]
-    fn print(&mut self, value: u64) -> &[u8] {
+    fn print(&mut self, value: u64) -> (&[u8; DIGITS], usize) {
         if value != self.value {
             *self = Self::new(value);
         }
-        &self.digits[..self.len]
+        (&self.digits, self.len)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{Event, Kind};
 pub const SIZE: usize = 16;
 
 /// Reads one event.
+#[inline]
 pub fn decode(bytes: &[u8; SIZE]) -> Event<'static> {
     Event::new(Kind::from_code(u32_at(bytes, 0)), u64_at(bytes, 8))
 }

@@ -9,15 +9,16 @@
 //! | 36 | 4 bytes of padding |
 //! | 40 | u64 value |
 
-use super::{encode_category, encode_name, name_at, u32_at, u64_at};
-use crate::{Category, Event};
+use super::{decode_named, encode_category, encode_name, field_at, u32_at, u64_at};
+use crate::Event;
 
 /// Size in bytes.
 pub const SIZE: usize = 48;
 
 /// Reads one event; its name is borrowed from the bytes.
+#[inline]
 pub fn decode(bytes: &[u8; SIZE]) -> Event<'_> {
-    Event::named(Category::from_code(u32_at(bytes, 0)), name_at(bytes, 4), u64_at(bytes, 40))
+    decode_named(u32_at(bytes, 0), field_at(bytes, 4), u64_at(bytes, 40))
 }
 
 /// Writes one event. Names longer than 31 bytes are cut on a character boundary; there is no room for a timestamp.

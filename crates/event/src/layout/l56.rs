@@ -10,15 +10,16 @@
 //! | 44 | 4 bytes of padding |
 //! | 48 | u64 value |
 
-use super::{encode_category, encode_name, name_at, u32_at, u64_at};
-use crate::{Category, Event};
+use super::{decode_named, encode_category, encode_name, field_at, u32_at, u64_at};
+use crate::Event;
 
 /// Size in bytes.
 pub const SIZE: usize = 56;
 
 /// Reads one event; its name is borrowed from the bytes.
+#[inline]
 pub fn decode(bytes: &[u8; SIZE]) -> Event<'_> {
-    Event::named(Category::from_code(u32_at(bytes, 8)), name_at(bytes, 12), u64_at(bytes, 48)).at(u64_at(bytes, 0))
+    decode_named(u32_at(bytes, 8), field_at(bytes, 12), u64_at(bytes, 48)).at(u64_at(bytes, 0))
 }
 
 /// Writes one event. Names longer than 31 bytes are cut on a character boundary; a missing timestamp becomes 0.

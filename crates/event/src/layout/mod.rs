@@ -13,7 +13,7 @@ pub mod l16c;
 pub mod l48;
 pub mod l56;
 
-use crate::{Category, Event, Name};
+use crate::{Category, Event, Kind, Name};
 
 /// One of the binary layouts of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +82,35 @@ pub fn fit_name(name: &str) -> &str {
     &name[..name.floor_char_boundary(end)]
 }
 
+/// The event in a name field and a category, without its timestamp.
+///
+/// Almost all names are those of the agent's own events, and almost all fields are NUL from the name's end on: such a
+/// field is compared as a whole, which spares looking for the end and for the name.
+#[inline]
+fn decode_named(category: u32, field: &[u8; NAME_SIZE], value: u64) -> Event<'_> {
+    const FIELDS: [[u8; NAME_SIZE]; Kind::ALL.len()] = {
+        let mut fields = [[0; NAME_SIZE]; Kind::ALL.len()];
+        let mut i = 0;
+        while i < fields.len() {
+            let name = match (Kind::ALL[i].status(), Kind::ALL[i].name()) {
+                (Some(status), _) => status.name(),
+                (None, Some(name)) => name,
+                (None, None) => panic!("every kind of the table has a name"),
+            };
+            fields[i].split_at_mut(name.len()).0.copy_from_slice(name.as_bytes());
+            i += 1;
+        }
+        fields
+    };
+    let category = Category::from_code(category);
+    if category != Category::BACKEND
+        && let Some(index) = FIELDS.iter().position(|known| known == field)
+    {
+        return Event::new(Kind::ALL[index], value);
+    }
+    Event::named(category, decode_name(field), value)
+}
+
 /// The text of a name field: up to the first NUL, or the first byte that is not UTF-8, or the field's end.
 fn decode_name(field: &[u8; NAME_SIZE]) -> &str {
     let text = field.split(|&byte| byte == 0).next().unwrap_or_default();
@@ -98,7 +127,7 @@ fn encode_name(event: &Event<'_>) -> [u8; NAME_SIZE] {
         let name = fit_name(name);
         field[..name.len()].copy_from_slice(name.as_bytes());
     };
-    match (event.kind().and_then(crate::Kind::status), event.name()) {
+    match (event.kind().and_then(Kind::status), event.name()) {
         (Some(status), _) => fill(status.name()),
         (None, Name::Text(name)) => fill(name),
         (None, unknown) => fill(&unknown.to_string()),
@@ -124,14 +153,13 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(field)
 }
 
-fn name_at(bytes: &[u8], offset: usize) -> &str {
-    bytes[offset..].first_chunk().map_or("", decode_name)
+fn field_at(bytes: &[u8], offset: usize) -> &[u8; NAME_SIZE] {
+    bytes[offset..].first_chunk().expect("a layout's name lies inside it")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
 
     /// A field of bytes with the name at its start and, where there is room, garbage behind the NUL.
     fn field(name: &[u8]) -> [u8; NAME_SIZE] {
