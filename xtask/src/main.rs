@@ -2,6 +2,7 @@
 
 //! Tasks of this workspace: `cargo xtask <task>`.
 
+mod demo;
 mod wheels;
 
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <task>
 
+  demo [ARGUMENT…]                 build, then run `nixl-telemetry demo` with these arguments
   wheels [--from DIR] [VERSION…]   unpack NIXL releases under .nixl/, for the tests that run them
 ";
 
@@ -18,6 +20,7 @@ type Outcome = Result<(), String>;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let outcome = match arguments.next().as_deref() {
+        Some("demo") => demo::run(arguments),
         Some("wheels") => wheels::run(arguments),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

@@ -63,6 +63,8 @@ pub fn artifact(arguments: &[&str], file_name: &str) -> PathBuf {
 pub fn compile_cpp(name: &str, sources: &[&Path], arguments: &[&str]) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     arguments.hash(&mut hasher);
+    // What may be included counts as well.
+    hash_folder(&workspace_root().join("include"), &mut hasher);
     for source in sources {
         let text =
             fs::read(workspace_root().join(source)).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
@@ -87,4 +89,17 @@ pub fn compile_cpp(name: &str, sources: &[&Path], arguments: &[&str]) -> PathBuf
         unfinished.persist(&out).expect("a rename within a folder");
     }
     out
+}
+
+fn hash_folder(folder: &Path, hasher: &mut DefaultHasher) {
+    let mut entries: Vec<_> =
+        fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("it can be read").path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            hash_folder(&path, hasher);
+        } else {
+            fs::read(&path).expect("a file").hash(hasher);
+        }
+    }
 }
