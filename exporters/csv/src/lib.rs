@@ -76,3 +76,68 @@ impl Exporter for Csv {
 }
 
 export_plugin!("csv", Csv);
+
+#[cfg(test)]
+mod tests {
+    use nixl_telemetry_sdk::{Event, Kind, markdown_table, testing::TestHost};
+
+    use super::*;
+
+    #[test]
+    fn the_readme_has_the_settings_as_they_are() {
+        let table = markdown_table(Csv::SETTINGS);
+        let readme = include_str!("../README.md");
+        assert!(readme.contains(&table), "exporters/csv/README.md lacks this table:\n{table}");
+    }
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        Settings::from_pairs(pairs.iter().copied())
+    }
+
+    #[test]
+    fn two_agents_share_a_rotating_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("events.csv");
+        let settings = settings(&[
+            ("NIXL_TELEMETRY_CSV_FILE", file.to_str().unwrap()),
+            ("NIXL_TELEMETRY_CSV_COLUMNS", "agent_name,value"),
+            ("NIXL_TELEMETRY_CSV_MAX_SIZE", "40"),
+            ("NIXL_TELEMETRY_CSV_MAX_FILES", "1"),
+        ]);
+        let mut hosts = ["a", "b"].map(|agent| TestHost::<Csv>::open(agent, &settings).unwrap());
+        for value in 0..5 {
+            for host in &mut hosts {
+                host.export(&[Event::new(Kind::TX_BYTES, 1000 + value)]);
+            }
+        }
+        for host in hosts {
+            let counts = host.close();
+            assert_eq!((counts.taken, counts.exported), (5, 5));
+        }
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        // Three rows fit a file: the tenth is alone, the three before it are kept, the rest was deleted.
+        assert_eq!(read("events.csv"), "agent_name,value\nb,1004\n");
+        assert_eq!(read("events.csv.1"), "agent_name,value\na,1003\nb,1003\na,1004\n");
+        assert!(!folder.path().join("events.csv.2").exists());
+    }
+
+    #[test]
+    fn bad_settings_are_named() {
+        let table: [(&[(&str, &str)], &str); 4] = [
+            (&[], "NIXL_TELEMETRY_CSV_FILE is not set"),
+            (&[("NIXL_TELEMETRY_CSV_FILE", "/")], "NIXL_TELEMETRY_CSV_FILE: /: is a directory, expected a file"),
+            (
+                &[("NIXL_TELEMETRY_CSV_FILE", "/dev/null"), ("NIXL_TELEMETRY_CSV_MAX_SIZE", "1M")],
+                "NIXL_TELEMETRY_CSV_MAX_SIZE is \"1M\" (environment)",
+            ),
+            (
+                &[("NIXL_TELEMETRY_CSV_FILE", "/dev/null"), ("NIXL_TELEMETRY_CSV_COLUMNS", "x")],
+                "NIXL_TELEMETRY_CSV_COLUMNS is \"x\" (environment)",
+            ),
+        ];
+        for (pairs, message) in table {
+            let error = TestHost::<Csv>::open("a", &settings(pairs)).err().expect("it does not open").to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}
