@@ -64,6 +64,25 @@ fn load() -> Library {
         .expect("the plugin loads")
 }
 
+/// An exporter that takes rich events.
+///
+/// # Safety
+/// The library must be a plugin of this project and stay open as long as the exporter.
+unsafe fn create(library: &Library) -> *mut raw::Exporter {
+    // SAFETY: the signatures are the interface's, the parameters live during the call.
+    unsafe {
+        let negotiate: Symbol<raw::NegotiateFn> = library.get(raw::NEGOTIATE_SYMBOL.as_bytes()).unwrap();
+        let plugin = negotiate(&Offer { size: 8, rich_version: RichEvent::VERSION });
+        assert_eq!((*plugin).api_version, raw::negotiated_api_version(RichEvent::VERSION));
+        let mut params = MaybeUninit::<raw::InitParams>::zeroed();
+        CxxString::emplace(&raw mut (*params.as_mut_ptr()).agent_name, "agentA");
+        let mut exporter = ptr::null_mut();
+        (*plugin).create.unwrap()(&raw mut exporter, params.as_ptr());
+        assert!(!exporter.is_null());
+        exporter
+    }
+}
+
 #[test]
 fn closing_leaves_no_thread() {
     let folder = tempfile::tempdir().unwrap();
@@ -84,14 +103,7 @@ fn open_and_close() {
     let library = load();
     // SAFETY: the calls a host makes, in the order it makes them, with live parameters; the library stays open.
     unsafe {
-        let negotiate: Symbol<raw::NegotiateFn> = library.get(raw::NEGOTIATE_SYMBOL.as_bytes()).unwrap();
-        let plugin = negotiate(&Offer { size: 8, rich_version: RichEvent::VERSION });
-        assert_eq!((*plugin).api_version, raw::negotiated_api_version(RichEvent::VERSION));
-        let mut params = MaybeUninit::<raw::InitParams>::zeroed();
-        CxxString::emplace(&raw mut (*params.as_mut_ptr()).agent_name, "agentA");
-        let mut exporter = ptr::null_mut();
-        (*plugin).create.unwrap()(&raw mut exporter, params.as_ptr());
-        assert!(!exporter.is_null());
+        let exporter = create(&library);
         assert_eq!(threads(), 0, "a thread before the first event");
 
         // Outside a batch: a thread has to close it.
@@ -111,6 +123,44 @@ fn open_and_close() {
     assert_eq!(threads(), 0);
     library.close().unwrap();
     assert_eq!(threads(), 0);
+}
+
+/// A forked child destroys its copy of an exporter whose thread lives in the parent: at once, and without a row.
+#[test]
+fn a_fork_leaves_the_parents_batch_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.csv");
+    run("fork_and_delete", &[("NIXL_TELEMETRY_CSV_FILE", &file)]);
+    let text = fs::read_to_string(file).unwrap();
+    assert_eq!(text, "timestamp_us,category,event_name,value\n9,1,agent_rx_bytes,5\n9,1,agent_rx_bytes,6\n");
+}
+
+#[test]
+#[ignore = "run by a_fork_leaves_the_parents_batch_alone"]
+fn fork_and_delete() {
+    let library = load();
+    // SAFETY: as in `open_and_close`. The child calls nothing but the plugin, as a host's destructor would, and leaves.
+    unsafe {
+        let exporter = create(&library);
+        let slots = (*exporter).slots;
+        let export = |value| {
+            let event = RichEvent { kind: 1, category: 0, value, timestamp_us: 9, name: ptr::null(), name_len: 0 };
+            assert_eq!(((*slots).export_event)(exporter, ptr::from_ref(&event).cast()), 0);
+        };
+        export(5);
+        let child = libc::fork();
+        if child == 0 {
+            // Ends the child by a signal, which the parent sees, should it wait for a thread it does not have.
+            libc::alarm(10);
+            ((*slots).delete)(exporter);
+            libc::_exit(7);
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status:#x}");
+        export(6);
+        ((*slots).delete)(exporter);
+    }
 }
 
 #[test]
@@ -156,4 +206,40 @@ fn init_of_a_named_host() {
     };
     assert_eq!(first, again, "the same object each time");
     assert_eq!(api.to_string(), std::env::var("CONTRACT_API").unwrap());
+}
+
+/// The caller is a NIXL nobody can tell: that another one is loaded as well must not decide for it.
+#[test]
+fn a_development_snapshot_is_refused_whatever_else_is_loaded() {
+    let library = |name: &str, symbols: &[&str]| {
+        let defined: Vec<_> = symbols.iter().map(|symbol| format!("-DSYMBOL_{symbol}")).collect();
+        let arguments: Vec<_> = ["-shared"].into_iter().chain(defined.iter().map(String::as_str)).collect();
+        testkit::compile_cpp(name, &[Path::new("e2e/tests/fake_nixl.cc")], &arguments)
+    };
+    let snapshot = library("libnixl.so.snapshot", &["HOST", "UPDATE_NAME", "REQUEST_STATS"]);
+    let release = library("libnixl.so.release", &["HOST", "UPDATE_TYPE", "DISCOVER", "REQUEST_STATS"]);
+    let log = run("init_by_two_hosts", &[("CONTRACT_SNAPSHOT", &snapshot), ("CONTRACT_RELEASE", &release)]);
+    assert!(log.contains("is a development snapshot of NIXL"), "{log}");
+    assert!(log.contains("set NIXL_TELEMETRY_HOST_GENERATION to 0.9 or 1.1"), "{log}");
+}
+
+#[test]
+#[ignore = "run by a_development_snapshot_is_refused_whatever_else_is_loaded"]
+fn init_by_two_hosts() {
+    let library = load();
+    // SAFETY: the fixtures are built by the test above; `call_init` calls what it is given and returns what that returns.
+    unsafe {
+        let init: Symbol<raw::InitFn> = library.get(raw::INIT_SYMBOL.as_bytes()).unwrap();
+        let by = |variable: &str| {
+            let host = Library::open(Some(std::env::var_os(variable).unwrap()), RTLD_NOW | RTLD_LOCAL).unwrap();
+            let call: Symbol<unsafe extern "C" fn(raw::InitFn) -> *const raw::Plugin> = host.get(b"call_init").unwrap();
+            let plugin = call(*init);
+            std::mem::forget(host);
+            plugin
+        };
+        let release = by("CONTRACT_RELEASE");
+        assert_eq!((*release).api_version, 2);
+        assert!(by("CONTRACT_SNAPSHOT").is_null());
+        assert_eq!(by("CONTRACT_RELEASE"), release);
+    }
 }

@@ -2,6 +2,8 @@
 
 //! Tasks of this workspace: `cargo xtask <task>`.
 
+#![forbid(unsafe_code)]
+
 mod demo;
 mod wheels;
 

@@ -5,11 +5,14 @@
 //! Releases 1.1.0, 1.2.0 and 1.3.0 to 1.5.1 demand the same plugin API version and hand out three different events
 //! under it. What tells them apart is the collector's own functions, whose mangled names carry their parameter types.
 
-use core::ffi::{CStr, c_void};
+use core::{
+    ffi::{CStr, c_char, c_int, c_void},
+    ptr,
+};
 use std::{
     ffi::{CString, OsStr},
     fmt,
-    os::unix::ffi::OsStrExt as _,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -117,11 +120,12 @@ pub fn judge(defines: impl Fn(&str) -> bool) -> Verdict {
 
 /// Finds out who called a plugin's `init`, from the address the call returns to.
 ///
-/// In this order: the override of [`GENERATION_VARIABLE`]; the library that holds the address; `libnixl.so` if it is
-/// loaded; any loaded library whose name starts like that. `None`, after a log line that says what was found and what
-/// was expected, if none of them is a NIXL. The answer for a calling library is remembered.
+/// In this order: the override of [`GENERATION_VARIABLE`], unless empty; the library that holds the address;
+/// `libnixl.so` if it is loaded; any loaded library whose name starts like that; the main program, if it exports its
+/// symbols. `None`, after a log line that says what was found and what was expected, if none of them is a NIXL, or the
+/// first that is one is [`Verdict::Ambiguous`]. The answer for a calling library is remembered.
 pub fn detect(return_address: *const c_void) -> Option<Host> {
-    if let Some(text) = std::env::var_os(GENERATION_VARIABLE) {
+    if let Some(text) = std::env::var_os(GENERATION_VARIABLE).filter(|text| !text.is_empty()) {
         match text.to_str().unwrap_or_default().parse() {
             Ok(generation) => return Some(Host::Nixl(generation)),
             Err(expected) => {
@@ -129,48 +133,51 @@ pub fn detect(return_address: *const c_void) -> Option<Host> {
             }
         }
     }
-    static LAST: Mutex<Option<(usize, Host)>> = Mutex::new(None);
+    static LAST: Mutex<Option<(Module, Host)>> = Mutex::new(None);
     let caller = module_of(return_address);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if let (Some(caller), Some((base, host))) = (&caller, *last)
-        && caller.base == base
+    if let (Some(caller), Some((known, host))) = (&caller, &*last)
+        && caller == known
     {
-        return Some(host);
+        return Some(*host);
     }
     let host = search(caller.as_ref())?;
-    *last = caller.map(|caller| (caller.base, host));
+    *last = caller.map(|caller| (caller, host));
     Some(host)
 }
 
 fn search(caller: Option<&Module>) -> Option<Host> {
     let by_address = caller.map(|module| module.path.clone());
     let candidates = by_address.into_iter().chain([PathBuf::from("libnixl.so")]).chain(loaded_nixls());
-    let mut ambiguous = None;
-    for path in candidates {
-        match Loaded::open(&path).map_or(Verdict::NoHost, |library| judge(|symbol| library.defines(symbol))) {
+    let libraries = candidates.filter_map(|path| Some((Loaded::open(&path)?, path)));
+    let program = Loaded::main_program().map(|program| (program, PathBuf::from("the main program")));
+    for (library, path) in libraries.chain(program) {
+        match judge(|symbol| library.defines(symbol)) {
             Verdict::Host(host) => {
                 log::debug!("host: {host}, by the symbols of {}", path.display());
                 return Some(host);
             }
-            Verdict::Ambiguous => ambiguous = Some(path),
+            // Whatever else is loaded says nothing about this one.
+            Verdict::Ambiguous => {
+                log::error!(
+                    "{} is a development snapshot of NIXL whose events cannot be told from its symbols; \
+                     set {GENERATION_VARIABLE} to 0.9 or 1.1",
+                    path.display()
+                );
+                return None;
+            }
             Verdict::NoHost => {}
         }
     }
     let caller = caller.map_or_else(|| "an unknown module".to_owned(), |module| module.path.display().to_string());
-    match ambiguous {
-        Some(path) => log::error!(
-            "{} is a development snapshot of NIXL whose events cannot be told from its symbols; \
-             set {GENERATION_VARIABLE} to 0.9 or 1.1",
-            path.display()
-        ),
-        None => log::error!(
-            "the caller, {caller}, is no NIXL with telemetry plugins, and none is loaded; \
-             set {GENERATION_VARIABLE} to 0.9, 1.1, 1.2, 1.3, 1.4 or 1.5 if the host has no symbols"
-        ),
-    }
+    log::error!(
+        "the caller, {caller}, is no NIXL with telemetry plugins, and none is loaded; \
+         set {GENERATION_VARIABLE} to 0.9, 1.1, 1.2, 1.3, 1.4 or 1.5 if the host has no symbols"
+    );
     None
 }
 
+#[derive(PartialEq, Eq)]
 struct Module {
     path: PathBuf,
     base: usize,
@@ -187,6 +194,17 @@ fn module_of(address: *const c_void) -> Option<Module> {
         }
         let path = OsStr::from_bytes(CStr::from_ptr(info.dli_fname).to_bytes()).into();
         Some(Module { path, base: info.dli_fbase.addr() })
+    }
+}
+
+/// Keeps the library that contains this code loaded until the process ends, whatever its host does.
+///
+/// For libraries that start threads: a host up to 1.0.0 unmaps a plugin at the end even if an exporter was leaked.
+pub fn stay_loaded() {
+    let here = module_of(stay_loaded as *const c_void);
+    let path = here.and_then(|module| CString::new(module.path.into_os_string().into_vec()).ok());
+    if let Some(path) = path {
+        std::mem::forget(Loaded::reference(path.as_ptr(), libc::RTLD_NODELETE));
     }
 }
 
@@ -217,8 +235,18 @@ struct Loaded(*mut c_void);
 impl Loaded {
     fn open(path: &Path) -> Option<Self> {
         let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-        // SAFETY: the path is NUL-terminated. NOLOAD only takes a reference to what is there and runs no code of it.
-        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+        Self::reference(path.as_ptr(), 0)
+    }
+
+    /// The program itself and what it was linked with, as far as it exports symbols.
+    fn main_program() -> Option<Self> {
+        Self::reference(ptr::null(), 0)
+    }
+
+    fn reference(path: *const c_char, flags: c_int) -> Option<Self> {
+        // SAFETY: the callers pass null or a NUL-terminated path. NOLOAD only takes a reference to what is there and
+        // runs no code of it.
+        let handle = unsafe { libc::dlopen(path, libc::RTLD_LAZY | libc::RTLD_NOLOAD | flags) };
         // Lazily: a `Self` of null would close null when dropped.
         (!handle.is_null()).then(|| Self(handle))
     }

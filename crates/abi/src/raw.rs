@@ -13,7 +13,7 @@ use core::{
 
 /// Name of the function a plugin must export: `nixl_telemetry_plugin_init`.
 pub const INIT_SYMBOL: &str = "nixl_telemetry_plugin_init";
-/// Name of the function a plugin may export: `nixl_telemetry_plugin_fini`, called at most once, at process exit.
+/// Name of the function a plugin may export: `nixl_telemetry_plugin_fini`. NIXL calls it at process exit, if at all.
 pub const FINI_SYMBOL: &str = "nixl_telemetry_plugin_fini";
 /// Name of the function by which a plugin and this project's host agree on [`RichEvent`]s. NIXL never looks for it.
 pub const NEGOTIATE_SYMBOL: &str = "nixl_telemetry_plugin_negotiate";

@@ -7,7 +7,8 @@ use std::{
 
 use crate::Level;
 
-/// One line in abseil's format, newline included. Line breaks in the message become blanks: a line is a line.
+/// One line in abseil's format, newline included. Control characters in the message become blanks: a line is a line,
+/// and an agent's name cannot command a terminal.
 pub(crate) fn format(
     level: Level,
     time: SystemTime,
@@ -34,8 +35,8 @@ pub(crate) fn format(
     );
     let prefix = text.len();
     let _ = write!(text, "{message}");
-    if text[prefix..].contains(['\n', '\r']) {
-        let one_line = text[prefix..].replace(['\n', '\r'], " ");
+    if text[prefix..].contains(char::is_control) {
+        let one_line = text[prefix..].replace(char::is_control, " ");
         text.replace_range(prefix.., &one_line);
     }
     if left_out > 0 {
@@ -62,7 +63,8 @@ struct LocalTime {
 fn local_time(seconds: u64) -> LocalTime {
     let seconds = libc::time_t::try_from(seconds).unwrap_or_default();
     // SAFETY: `tm` is plain numbers and a pointer that may be null, so zeros are a value of it. Both pointers are to
-    // live locals. `localtime_r` reads the environment's TZ under libc's own lock.
+    // live locals. `localtime_r` reads TZ from the environment, which a host that calls `setenv` meanwhile has no
+    // right to do; NIXL's own log lines rely on the same.
     let tm = unsafe {
         let mut tm: libc::tm = std::mem::zeroed();
         libc::localtime_r(&raw const seconds, &raw mut tm);
@@ -80,11 +82,12 @@ mod tests {
     #[test]
     fn a_line_looks_like_nixls() {
         let time = UNIX_EPOCH + Duration::from_micros(1_764_000_000_000_042);
-        let text = format(Level::Warn, time, 7911, "exporters/csv/src/file.rs", 42, format_args!("disk\nfull"), 3);
+        let text =
+            format(Level::Warn, time, 7911, "exporters/csv/src/file.rs", 42, format_args!("disk\n\x1b[1mfull"), 3);
         // The date depends on the time zone of the machine; everything else is fixed.
         let (date, rest) = text.split_at(14);
         assert!(date.starts_with("W112") && date.ends_with(":00"), "{date}");
-        assert_eq!(rest, ".000042    7911 file.rs:42] disk full (3 lines like this were left out)\n");
+        assert_eq!(rest, ".000042    7911 file.rs:42] disk  [1mfull (3 lines like this were left out)\n");
     }
 
     #[test]

@@ -2,6 +2,11 @@
 
 //! From the host's calls to the exporter's: one batch after another, on every host.
 
+use std::{
+    mem, process,
+    time::{Duration, Instant},
+};
+
 use nixl_telemetry_abi::plugin::{self, CreateParams};
 use nixl_telemetry_event::{Event, Status};
 use nixl_telemetry_log as log;
@@ -21,14 +26,16 @@ use crate::{
 pub struct Adapter<E: Exporter> {
     mode: Mode<E>,
     in_batch: bool,
+    /// No thread could be had at this moment.
+    no_thread_at: Option<Instant>,
     pid: u32,
 }
 
 enum Mode<E: Exporter> {
     Announced(Box<Pump<E>>),
     Timed(Timed<E>),
-    /// Only while one of the others becomes the other.
-    Between,
+    /// In a forked child, and while one of the others becomes the other.
+    Inert,
 }
 
 /// Opens an exporter for a host, or decides what to do if it does not open: the body of `create_exporter`.
@@ -57,43 +64,77 @@ pub(crate) fn create_with<E: Exporter>(name: &'static str, agent: Agent, setting
         log::info!("exporter {name} of agent {} is open; the host is {}", agent.name(), agent.host());
     }
     let pump = Box::new(Pump::new(name, agent, exporter));
-    Some(Adapter { mode: Mode::Announced(pump), in_batch: false, pid: std::process::id() })
+    Some(Adapter { mode: Mode::Announced(pump), in_batch: false, no_thread_at: None, pid: process::id() })
 }
 
 impl<E: Exporter> Adapter<E> {
-    fn start_timer(&mut self) {
-        let Mode::Announced(pump) = std::mem::replace(&mut self.mode, Mode::Between) else {
-            return;
-        };
-        self.mode = match Timed::start(pump) {
-            Ok(timed) => Mode::Timed(timed),
-            Err((pump, error)) => {
-                // As if a batch had been announced that never ends: it leaves when it is full, and at the end.
-                log::error!("{pump}: no thread to close batches: {error}");
-                self.in_batch = true;
-                Mode::Announced(pump)
-            }
-        };
-    }
-}
-
-impl<E: Exporter> plugin::Exporter for Adapter<E> {
-    #[inline]
-    fn export(&mut self, event: &Event<'_>) -> Status {
+    /// An event outside a batch: this host announces none.
+    #[inline(never)]
+    fn export_unannounced(&mut self, event: &Event<'_>) -> Status {
         if let Mode::Announced(pump) = &mut self.mode {
-            if self.in_batch {
+            if pump.is_off() {
                 return pump.push(event);
             }
             self.start_timer();
         }
         match &mut self.mode {
             Mode::Timed(timed) => timed.push(event),
-            Mode::Announced(pump) => pump.push(event),
-            Mode::Between => Status::Unknown,
+            Mode::Announced(pump) => {
+                // Without a thread nobody would close the batch.
+                let status = pump.push(event);
+                pump.close_batch();
+                status
+            }
+            Mode::Inert => Status::Unknown,
         }
     }
 
+    #[cold]
+    fn start_timer(&mut self) {
+        const RETRY: Duration = Duration::from_secs(1);
+        if self.no_thread_at.is_some_and(|at| at.elapsed() < RETRY) {
+            return;
+        }
+        let Mode::Announced(pump) = mem::replace(&mut self.mode, Mode::Inert) else { return };
+        self.mode = match Timed::start(pump) {
+            Ok(timed) => Mode::Timed(timed),
+            Err((pump, error)) => {
+                log::error!("{pump}: no thread to close batches: {error}; each event is a batch until there is one");
+                self.no_thread_at = Some(Instant::now());
+                Mode::Announced(pump)
+            }
+        };
+    }
+
+    fn is_forked(&self) -> bool {
+        self.pid != process::id()
+    }
+
+    /// Lets go of what is the parent's.
+    fn abandon(&mut self) {
+        match mem::replace(&mut self.mode, Mode::Inert) {
+            Mode::Announced(mut pump) => pump.abandon(),
+            Mode::Timed(timed) => timed.abandon(),
+            Mode::Inert => {}
+        }
+    }
+}
+
+impl<E: Exporter> plugin::Exporter for Adapter<E> {
+    #[inline(always)]
+    fn export(&mut self, event: &Event<'_>) -> Status {
+        if self.in_batch
+            && let Mode::Announced(pump) = &mut self.mode
+        {
+            return pump.push(event);
+        }
+        self.export_unannounced(event)
+    }
+
     fn batch_begin(&mut self) {
+        if self.is_forked() {
+            self.abandon();
+        }
         self.in_batch = true;
     }
 
@@ -102,22 +143,22 @@ impl<E: Exporter> plugin::Exporter for Adapter<E> {
         match &mut self.mode {
             Mode::Announced(pump) => pump.close_batch(),
             Mode::Timed(timed) => timed.close_batch(),
-            Mode::Between => {}
+            Mode::Inert => {}
         }
     }
 }
 
 impl<E: Exporter> Drop for Adapter<E> {
     fn drop(&mut self) {
-        let forked = self.pid != std::process::id();
-        match std::mem::replace(&mut self.mode, Mode::Between) {
-            Mode::Announced(mut pump) if forked => pump.abandon(),
+        if self.is_forked() {
+            return self.abandon();
+        }
+        match mem::replace(&mut self.mode, Mode::Inert) {
             Mode::Announced(mut pump) => {
                 pump.finish();
             }
-            Mode::Timed(timed) if forked => timed.abandon(),
             Mode::Timed(timed) => timed.finish(),
-            Mode::Between => {}
+            Mode::Inert => {}
         }
     }
 }
@@ -161,6 +202,9 @@ mod tests {
             assert!(!values.contains(&666), "an unlucky value");
             if values.contains(&13) {
                 return Err("unlucky".into());
+            }
+            if values.contains(&31) {
+                return Err(Unprintable.into());
             }
             let text = if values.len() > 8 { format!("{} events", values.len()) } else { format!("{values:?}") };
             self.report.send(text)?;
@@ -265,6 +309,54 @@ mod tests {
         assert_eq!((counts.taken, counts.exported, counts.failed, counts.discarded), (6, 4, 2, 0));
         drop(adapter);
         assert_eq!(rest(reports), ["[1, 2]", "[4, 5]", "flush", "drop"]);
+    }
+
+    /// An error is the author's code as well.
+    #[derive(Debug)]
+    struct Unprintable;
+
+    impl std::error::Error for Unprintable {}
+
+    impl std::fmt::Display for Unprintable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("an error that does not print")
+        }
+    }
+
+    #[test]
+    fn an_error_that_panics_is_a_panic() {
+        for timed in [false, true] {
+            let (mut adapter, reports) = open("unprintable");
+            if !timed {
+                adapter.batch_begin();
+            }
+            export(&mut adapter, [1, 31]);
+            adapter.batch_end();
+            export(&mut adapter, [2]);
+            drop(adapter);
+            assert_eq!(rest(reports).last().map(String::as_str), Some("drop"));
+        }
+    }
+
+    #[test]
+    fn a_forked_child_touches_nothing() {
+        let (mut adapter, reports) = open("forked");
+        adapter.batch_begin();
+        export(&mut adapter, [1]);
+        // What the child sees of its parent's exporter.
+        adapter.pid += 1;
+        adapter.batch_begin();
+        assert_eq!(export(&mut adapter, [2]), [Status::Unknown]);
+        adapter.batch_end();
+        drop(adapter);
+        assert!(reports.try_iter().next().is_none(), "neither exported, flushed nor dropped");
+    }
+
+    #[test]
+    fn an_exporter_that_is_off_needs_no_thread() {
+        let mut adapter = create_with::<Reporter>("reporter", Agent::new("fails to open"), &Settings::empty()).unwrap();
+        assert_eq!(export(&mut adapter, [1, 2]), [Status::Unknown; 2]);
+        assert!(matches!(adapter.mode, Mode::Announced(_)));
     }
 
     #[test]

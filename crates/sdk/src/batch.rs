@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    slice,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use nixl_telemetry_event::{Category, Event, Kind, Name};
 
@@ -42,11 +45,41 @@ impl<'a> Batch<'a> {
     }
 
     /// The events, in the order they were recorded, each with its timestamp.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Event<'a>> + use<'a> {
-        let buffer = self.buffer;
-        buffer.records.iter().map(|record| buffer.event(record))
+    pub fn iter(&self) -> Iter<'a> {
+        Iter { buffer: self.buffer, records: self.buffer.records.iter() }
     }
 }
+
+impl<'a> IntoIterator for &Batch<'a> {
+    type Item = Event<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// The events of a [`Batch`].
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    buffer: &'a Buffer,
+    records: slice::Iter<'a, Record>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Event<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Event<'a>> {
+        self.records.next().map(|record| self.buffer.event(record))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.records.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
 
 /// Collects a batch: compact records, and the names of those that have one.
 #[derive(Debug, Default)]
@@ -82,7 +115,7 @@ impl Buffer {
         self.records.len() >= Self::CAPACITY
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, event: &Event<'_>) {
         if self.records.is_empty() {
             self.began_us = now_us();
@@ -131,6 +164,7 @@ impl Buffer {
     }
 }
 
+#[cold]
 pub(crate) fn now_us() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
@@ -162,6 +196,7 @@ mod tests {
         assert!((before..=after).contains(&batch.timestamp_us()));
         let expected = events.map(|event| event.at(event.timestamp_us().unwrap_or(batch.timestamp_us())));
         assert_eq!(batch.iter().collect::<Vec<_>>(), expected);
+        assert_eq!((&batch).into_iter().len(), 5);
         assert_eq!(buffer.names.len(), 2);
 
         buffer.clear();

@@ -15,7 +15,7 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Whatever goes wrong in here costs events, never the process. An error is logged (a few lines a minute at most) and
 /// the batch is counted as failed. After a panic the exporter is dropped and what follows is discarded.
 pub trait Exporter: Sized + Send + 'static {
-    /// The settings this exporter reads, from which its documentation and checks derive. None by default.
+    /// The settings this exporter reads, for [`markdown_table`](crate::markdown_table) and checks. None by default.
     const SETTINGS: &'static [&'static dyn Describe] = &[];
 
     /// Opens the exporter of one agent, on the thread that builds the agent.

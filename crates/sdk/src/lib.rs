@@ -60,8 +60,8 @@
 //! events queue up, 4096 of them by default; the rest NIXL drops. So: write to a file if you like, but do not wait for
 //! a network there. Exporters of different agents are called in parallel.
 //!
-//! After a fork the child's copy of an exporter is never used again, and let go without running its destructor, since
-//! its files and sockets are the parent's.
+//! In a forked child an exporter is inert, and let go without running its destructor, since its files and sockets are
+//! the parent's. (NIXL's flush thread does not exist there anyway.)
 
 #![forbid(unsafe_code)]
 
@@ -82,7 +82,7 @@ pub use nixl_telemetry_settings::{
 
 pub use crate::{
     agent::Agent,
-    batch::Batch,
+    batch::{Batch, Iter},
     exporter::{Error, Exporter},
     pump::Counts,
     template::{PathTemplate, escape_file_name},

@@ -13,8 +13,8 @@ use crate::{Agent, Batch, Error, Exporter, batch::Buffer};
 
 /// An exporter, the batch it is about to get, and what became of all earlier ones.
 ///
-/// Nothing unwinds out of here. The exporter is `None` if it could not be opened or has panicked: then events are
-/// counted and discarded.
+/// Nothing the exporter does unwinds out of here, not even from an error it returned. It is `None` if it could not be
+/// opened or has panicked: then events are counted and discarded.
 pub(crate) struct Pump<E> {
     name: &'static str,
     agent: Agent,
@@ -25,10 +25,11 @@ pub(crate) struct Pump<E> {
 
 /// What became of the events of one exporter: `taken = exported + failed + discarded + waiting`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counts {
     /// Events the host handed over.
     pub taken: u64,
-    /// Events in batches that [`Exporter::export`] accepted.
+    /// Events in batches that [`Exporter::export`] accepted, whatever [`Exporter::flush`] said later.
     pub exported: u64,
     /// Events in batches it answered with an error, or a panic.
     pub failed: u64,
@@ -38,11 +39,17 @@ pub struct Counts {
 
 impl<E: Exporter> Pump<E> {
     pub(crate) fn new(name: &'static str, agent: Agent, exporter: Option<E>) -> Self {
-        Self { name, agent, exporter, buffer: Buffer::new(), counts: Counts::default() }
+        let buffer = if exporter.is_some() { Buffer::new() } else { Buffer::default() };
+        Self { name, agent, exporter, buffer, counts: Counts::default() }
+    }
+
+    /// Whether there is no exporter, and events are only counted.
+    pub(crate) const fn is_off(&self) -> bool {
+        self.exporter.is_none()
     }
 
     /// Takes one event; a full batch leaves at once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, event: &Event<'_>) -> Status {
         self.counts.taken += 1;
         if self.exporter.is_none() {
@@ -62,6 +69,8 @@ impl<E: Exporter> Pump<E> {
     }
 
     /// Exports what has been collected, if anything.
+    // Out of line: what happens once a batch must not weigh on what happens with every event.
+    #[inline(never)]
     pub(crate) fn close_batch(&mut self) {
         let events = self.buffer.len() as u64;
         if events == 0 {
@@ -69,7 +78,9 @@ impl<E: Exporter> Pump<E> {
         }
         let Self { agent, buffer, .. } = self;
         let Some(exporter) = &mut self.exporter else { return };
-        match contained(|| exporter.export(&Batch::new(agent, buffer))) {
+        let result = contained(|| exporter.export(&Batch::new(agent, buffer)));
+        self.buffer.clear();
+        match result {
             Ok(()) => self.counts.exported += events,
             Err(failure) => {
                 self.counts.failed += events;
@@ -77,7 +88,6 @@ impl<E: Exporter> Pump<E> {
                 self.give_up_after(&failure);
             }
         }
-        self.buffer.clear();
     }
 
     /// Exports what is left, flushes and drops the exporter.
@@ -114,6 +124,7 @@ impl<E: Exporter> Pump<E> {
     }
 
     fn drop_exporter(&mut self) {
+        self.buffer = Buffer::default();
         if let Some(exporter) = self.exporter.take()
             && let Err(failure) = contained(|| {
                 drop(exporter);
@@ -132,23 +143,17 @@ impl<E> fmt::Display for Pump<E> {
 }
 
 /// How a call to an exporter went wrong.
+#[derive(Debug)]
 pub(crate) enum Failure {
-    Error(Error),
+    /// It returned an error; its text and those of its causes.
+    Error(String),
     Panic(String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Error(error) => {
-                write!(f, "{error}")?;
-                let mut source = error.source();
-                while let Some(cause) = source {
-                    write!(f, ": {cause}")?;
-                    source = cause.source();
-                }
-                Ok(())
-            }
+            Self::Error(text) => f.write_str(text),
             Self::Panic(message) => write!(f, "panicked: {message}"),
         }
     }
@@ -156,11 +161,23 @@ impl fmt::Display for Failure {
 
 /// Calls into an exporter; an error and a panic both come back as a failure.
 pub(crate) fn contained<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T, Failure> {
-    // An exporter that panicked is dropped and never called again, so that nobody sees its broken invariants.
-    match catch_unwind(AssertUnwindSafe(call)) {
+    // An error is the author's code too: it is printed and dropped in here. An exporter that panicked is dropped and
+    // never called again, so that nobody sees its broken invariants.
+    match catch_unwind(AssertUnwindSafe(|| call().map_err(|error| describe(&*error)))) {
         Ok(result) => result.map_err(Failure::Error),
         Err(payload) => Err(Failure::Panic(message_of(payload))),
     }
+}
+
+/// An error and its causes in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn message_of(payload: Box<dyn Any + Send>) -> String {

@@ -13,8 +13,8 @@ use crate::Agent;
 
 /// A path with placeholders: `{agent}`, `{hostname}` and `{pid}`; `{{` and `}}` stand for braces.
 ///
-/// What a placeholder brings is [escaped](escape_file_name), so that an agent's name cannot leave the folder and two
-/// agents' names cannot meet in one file.
+/// What a placeholder brings is [escaped](escape_file_name), so that an agent's name cannot leave the folder, and
+/// different names make different files (names that are not UTF-8 excepted, see [`Agent::name`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathTemplate(Vec<Part>);
 

@@ -7,7 +7,7 @@ use nixl_telemetry_settings::Settings;
 
 use crate::{
     Agent, Error, Exporter,
-    pump::{Counts, Failure, Pump, contained},
+    pump::{Counts, Pump, contained},
 };
 
 /// Feeds an exporter as a host would, and tells what became of the events.
@@ -40,13 +40,12 @@ impl<E: Exporter> TestHost<E> {
     /// Opens the exporter for an agent of this name.
     ///
     /// # Errors
-    /// What [`Exporter::open`] answers, and its panic as an error.
+    /// What [`Exporter::open`] answers, as text, and its panic.
     pub fn open(agent: &str, settings: &Settings) -> Result<Self, Error> {
         let agent = Agent::new(agent);
         match contained(|| E::open(&agent, settings)) {
             Ok(exporter) => Ok(Self(Pump::new("under test", agent, Some(exporter)))),
-            Err(Failure::Error(error)) => Err(error),
-            Err(panic) => Err(panic.to_string().into()),
+            Err(failure) => Err(failure.to_string().into()),
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use nixl_telemetry_abi::host::stay_loaded;
 use nixl_telemetry_event::{Event, Status};
 use nixl_telemetry_thread::{Thread, spawn};
 
@@ -40,7 +41,7 @@ struct State<E> {
 
 impl<E> Shared<E> {
     fn lock(&self) -> MutexGuard<'_, State<E>> {
-        // The pump contains panics, so a poisoned lock means a bug here; the events in it are still good.
+        // The pump contains panics, so a poisoned lock means a bug in the SDK; the events in it are still good.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -51,6 +52,8 @@ impl<E: Exporter> Timed<E> {
     /// # Errors
     /// Gives the pump back if the system has no room for another thread.
     pub(crate) fn start(pump: Box<Pump<E>>) -> Result<Self, (Box<Pump<E>>, io::Error)> {
+        // A host that unmaps the library while an exporter is leaked would pull the thread's code away.
+        stay_loaded();
         let name = format!("nixl-tlm-{}", pump.agent().instance());
         let shared =
             Arc::new(Shared { state: Mutex::new(State { pump, idle: false, ended: false }), changed: Condvar::new() });
@@ -58,7 +61,7 @@ impl<E: Exporter> Timed<E> {
         match spawn(&name, move || close_batches(&for_thread)) {
             Ok(thread) => Ok(Self { shared, thread }),
             Err(error) => {
-                // The closure, and with it the other reference, was dropped when the thread could not be started.
+                // The closure, and with it the other reference, went when the thread could not be started.
                 let shared = Arc::into_inner(shared).expect("no thread holds the other reference");
                 Err((shared.state.into_inner().unwrap_or_else(PoisonError::into_inner).pump, error))
             }
@@ -92,9 +95,8 @@ impl<E: Exporter> Timed<E> {
     pub(crate) fn abandon(self) {
         if let Ok(mut state) = self.shared.state.try_lock() {
             state.pump.abandon();
-        } else {
-            std::mem::forget(Arc::clone(&self.shared));
         }
+        // The thread's own reference to the pump is not dropped in this process, and with it neither is the pump.
         self.thread.join();
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Threads for somebody else's process: named, deaf to signals, and aware of fork.
+//! Threads for somebody else's process: named, deaf to its signals, and aware of fork.
 //!
 //! An inference server handles its signals on threads it knows; one that lands on ours would run its handler on an
 //! unexpected stack, or interrupt a system call of ours. And it forks: a child inherits our objects but not our
@@ -16,7 +16,7 @@
 
 use std::{io, process, thread};
 
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 /// A thread started by [`spawn`].
 #[derive(Debug)]
@@ -25,16 +25,27 @@ pub struct Thread<T> {
     pid: u32,
 }
 
-/// Starts a thread with a name (at most 15 bytes show in `ps`) and every signal blocked.
+/// Signals a thread can only bring on itself. Blocked, they would end the process without the handlers of crash
+/// reporters.
+const OWN_FAULTS: [Signal; 7] =
+    [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGSYS, Signal::SIGABRT];
+
+/// Starts a thread with a name (at most 15 bytes show in `ps`) and every signal blocked that others may send.
 ///
 /// # Errors
 /// If the system has no room for another thread.
+///
+/// # Panics
+/// If the name contains a NUL.
 pub fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<Thread<T>> {
     // A thread inherits its mask, so the caller's is changed for the moment of birth: from its first instruction on
     // the new thread is deaf.
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let mut deaf = SigSet::all();
+    OWN_FAULTS.into_iter().for_each(|signal| deaf.remove(signal));
+    let before = deaf.thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     let handle = thread::Builder::new().name(name.to_owned()).spawn(body);
-    before.thread_set_mask()?;
+    // Fails only for a mask that is none.
+    let _ = before.thread_set_mask();
     Ok(Thread { handle: handle?, pid: process::id() })
 }
 
@@ -63,8 +74,6 @@ impl<T> Thread<T> {
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::signal::Signal;
-
     use super::*;
 
     #[test]
@@ -79,6 +88,9 @@ mod tests {
         assert_eq!(name.as_deref(), Some("nixl-tlm-test"));
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGCHLD, Signal::SIGPROF] {
             assert!(mask.contains(signal), "{signal}");
+        }
+        for signal in OWN_FAULTS {
+            assert!(!mask.contains(signal), "{signal}");
         }
         assert_eq!(SigSet::thread_get_mask().unwrap(), before);
     }

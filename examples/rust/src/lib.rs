@@ -2,6 +2,8 @@
 
 //! The CSV exporter of NIXL's plugin guide, in Rust: the twin of `examples/cpp-v1` and `examples/cpp-v2`.
 
+#![forbid(unsafe_code)]
+
 use std::{fs::File, io::Write as _, path::PathBuf};
 
 use nixl_telemetry_sdk::{Agent, Batch, Category, Describe, Error, Exporter, Setting, Settings, export_plugin};

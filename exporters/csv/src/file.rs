@@ -4,19 +4,25 @@
 //!
 //! Everyone who writes takes the file's lock for the moment of one append. Under it a file is measured, given its
 //! header if it is empty, rotated if it is full, and shortened again if the disk was full in the middle of a batch.
+//!
+//! Where the lock cannot be had (a file system without locks, a process stopped while it held it) rows are appended
+//! without it: still whole, but nothing is rotated or taken back, and two that begin a file at the same moment may both
+//! write a header.
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     num::NonZero,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use nixl_telemetry_sdk::warn;
 use rustix::{
-    fs::{FlockOperation, OFlags, flock},
+    fs::{FlockOperation, OFlags, fcntl_setfl, flock},
     io::Errno,
 };
 
@@ -30,10 +36,26 @@ pub(crate) struct Rotation {
 /// A file open for appending.
 #[derive(Debug)]
 pub(crate) struct CsvFile {
+    /// Absolute: the process may change its directory.
     path: PathBuf,
     header: String,
     rotation: Option<Rotation>,
-    file: File,
+    open: Open,
+    /// The lock could not be had last time: do not wait for it again until somebody has let go.
+    impatient: bool,
+}
+
+/// What the path named when it was opened.
+#[derive(Debug)]
+struct Open {
+    file: Arc<File>,
+    /// Not a device, which has no size to measure and nothing to take back.
+    regular: bool,
+    readable: bool,
+    /// Its first line was looked at.
+    checked: bool,
+    /// Its size after our own last append.
+    end: u64,
 }
 
 /// What is wrong with a file; the path comes first.
@@ -57,9 +79,12 @@ impl CsvFile {
     /// # Errors
     /// If the path is no place for a file, or the file has another header: rows of two sorts are not mixed.
     pub(crate) fn open(path: PathBuf, header: String, rotation: Option<Rotation>) -> Result<Self, FileError> {
-        let file = open_file(&path).map_err(|what| FileError { path: path.clone(), what })?;
-        let mut this = Self { path, header, rotation, file };
-        this.prepare().map_err(|what| this.error(what))?;
+        let error = |what| FileError { path: path.clone(), what };
+        let path = std::path::absolute(&path).map_err(|cause| error(describe(&cause)))?;
+        let open = Open::new(&path).map_err(error)?;
+        let mut this = Self { path, header, rotation, open, impatient: false };
+        // An append of nothing: it begins an empty file, and looks at one that is not.
+        this.append(b"")?;
         Ok(this)
     }
 
@@ -68,110 +93,188 @@ impl CsvFile {
     /// # Errors
     /// If there is no room or the file cannot be written; what stood in it before is untouched.
     pub(crate) fn append(&mut self, lines: &[u8]) -> Result<(), FileError> {
-        self.append_locked(lines).map_err(|error| self.error(describe(&error)))
+        self.append_whole(lines).map_err(|what| FileError { path: self.path.clone(), what })
     }
 
-    fn append_locked(&mut self, lines: &[u8]) -> io::Result<()> {
-        if !self.file.metadata()?.is_file() {
-            // A device has no size to measure and nothing to take back.
-            return self.file.write_all(lines);
+    fn append_whole(&mut self, lines: &[u8]) -> Result<(), String> {
+        let io = |error: io::Error| describe(&error);
+        if !self.open.regular {
+            let begin = if std::mem::replace(&mut self.open.checked, true) { "" } else { &self.header };
+            return (&*self.open.file).write_all(&[begin.as_bytes(), lines].concat()).map_err(io);
         }
-        let lock = self.lock_current()?;
-        let size = self.file.metadata()?.len();
-        if let Some(Rotation { max_size, keep }) = self.rotation
-            && lock.held
-            && size > self.header.len() as u64
-            && size + lines.len() as u64 > max_size.get()
-        {
-            rotate(&self.path, keep)?;
-            drop(lock);
-            // The path names a fresh file now, or one that another process has begun, or nothing.
-            return self.append_locked(lines);
+        let mut rotated = false;
+        loop {
+            let lock = self.lock_current()?;
+            let size = self.open.file.metadata().map_err(io)?.len();
+            if size > 0 && !self.open.checked {
+                self.check_header()?;
+            }
+            self.open.checked = true;
+            if !rotated && lock.held && self.is_full(size, lines.len()) {
+                // If it cannot be rotated, a file that is too big is better than none.
+                rotated = true;
+                match self.rotate() {
+                    Ok(()) => continue,
+                    Err(what) => warn!("{} is full and cannot be rotated: {what}", self.path.display()),
+                }
+            }
+            let begin: &[u8] = match size {
+                0 => self.header.as_bytes(),
+                // Somebody else wrote, and may have been killed in the middle of a line.
+                _ if size != self.open.end && !self.ends_with_line(size) => b"\n",
+                _ => b"",
+            };
+            let written =
+                if begin.is_empty() { lock.write(size, lines) } else { lock.write(size, &[begin, lines].concat()) };
+            written.map_err(io)?;
+            self.open.end = size + (begin.len() + lines.len()) as u64;
+            return Ok(());
         }
-        if size == 0 {
-            // Fresh after a rotation, or somebody truncated it.
-            return lock.write(size, &[self.header.as_bytes(), lines].concat());
-        }
-        lock.write(size, lines)
     }
 
-    /// Checks the header of the file, or writes it.
-    fn prepare(&mut self) -> Result<(), String> {
-        let metadata = self.file.metadata().map_err(|error| describe(&error))?;
-        if !metadata.is_file() {
-            return self.file.write_all(self.header.as_bytes()).map_err(|error| describe(&error));
-        }
-        let lock = self.lock_current().map_err(|error| describe(&error))?;
-        let size = self.file.metadata().map_err(|error| describe(&error))?.len();
-        if size == 0 {
-            return lock.write(size, self.header.as_bytes()).map_err(|error| describe(&error));
-        }
-        match first_line(&self.path, self.header.len()) {
-            // Who may write but not read cannot look; appending is what was asked for.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            Err(error) => Err(describe(&error)),
-            Ok(first) if first == self.header.as_bytes() => Ok(()),
-            Ok(first) => Err(format!(
-                "starts with {:?}, expected an empty file or one that starts with {:?} \
-                 (NIXL_TELEMETRY_CSV_COLUMNS chooses the columns)",
-                String::from_utf8_lossy(&first),
-                self.header
-            )),
-        }
+    fn is_full(&self, size: u64, more: usize) -> bool {
+        let max_size = self.rotation.map_or(u64::MAX, |rotation| rotation.max_size.get());
+        more > 0 && size > self.header.len() as u64 && size + more as u64 > max_size
     }
 
     /// Locks the file that the path names now, which may have become another since it was opened.
-    fn lock_current(&mut self) -> io::Result<Lock> {
-        loop {
-            let lock = Lock::take(&self.file)?;
-            let (open, named) = (self.file.metadata()?, fs::symlink_metadata(&self.path));
+    fn lock_current(&mut self) -> Result<Lock, String> {
+        // Who keeps replacing the file, or a file system that cannot say which is which, must not hold us up.
+        for _ in 0..16 {
+            let lock = Lock::take(&self.open.file, !self.impatient).map_err(|error| describe(&error))?;
+            self.impatient = !lock.held;
+            let open = self.open.file.metadata().map_err(|error| describe(&error))?;
+            let named = fs::symlink_metadata(&self.path);
             if named.is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino())) {
                 return Ok(lock);
             }
             drop(lock);
-            self.file = open_again(&self.path)?;
+            self.open = Open::new(&self.path)?;
+            if !self.open.regular {
+                return Err("was replaced by something else, expected a file".into());
+            }
         }
+        Err("is replaced again and again, expected a file that stays for a moment".into())
     }
 
-    fn error(&self, what: String) -> FileError {
-        FileError { path: self.path.clone(), what }
+    fn check_header(&self) -> Result<(), String> {
+        if !self.open.readable {
+            // Who may write but not read cannot look; appending is what was asked for.
+            return Ok(());
+        }
+        let mut start = vec![0; self.header.len()];
+        let read = self.open.file.read_at(&mut start, 0).map_err(|error| describe(&error))?;
+        start.truncate(read);
+        if start == self.header.as_bytes() {
+            return Ok(());
+        }
+        let line = start.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
+        Err(format!(
+            "starts with {:?}, expected an empty file or one that starts with {:?} (NIXL_TELEMETRY_CSV_COLUMNS chooses \
+             the columns)",
+            String::from_utf8_lossy(line),
+            self.header
+        ))
+    }
+
+    fn ends_with_line(&self, size: u64) -> bool {
+        let mut last = [0];
+        !self.open.readable || self.open.file.read_at(&mut last, size - 1).is_ok_and(|_| last == *b"\n")
+    }
+
+    /// Renames FILE to FILE.1, FILE.1 to FILE.2 and so on, up to the first number that is free or the last to be kept.
+    fn rotate(&self) -> Result<(), String> {
+        let keep = self.rotation.map_or(0, |rotation| rotation.keep);
+        let numbered = |number: u32| {
+            let mut name = self.path.as_os_str().to_owned();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        let rename = |from: &Path, to: &Path| {
+            fs::rename(from, to)
+                .map_err(|error| format!("{} to {}: {}", from.display(), to.display(), describe(&error)))
+        };
+        if keep == 0 {
+            return fs::remove_file(&self.path).map_err(|error| describe(&error));
+        }
+        let free = (1..keep).find(|&number| !numbered(number).exists()).unwrap_or(keep);
+        for number in (1..free).rev() {
+            rename(&numbered(number), &numbered(number + 1))?;
+        }
+        rename(&self.path, &numbered(1))
     }
 }
 
+impl Open {
+    /// Opens a regular file, creating it if need be, or a device.
+    fn new(path: &Path) -> Result<Self, String> {
+        // NONBLOCK: whoever put a pipe there must not stop the process; on a regular file it changes nothing.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = i32::try_from(flags.bits()).expect("open flags fit an int");
+        let open = |readable: bool| {
+            let file = File::options().read(readable).append(true).create(true).custom_flags(flags).open(path);
+            file.map(|file| (file, readable))
+        };
+        let opened = open(true).or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => open(false),
+            _ => Err(error),
+        });
+        let (file, readable) = opened.map_err(|error| {
+            let folder = path.parent().unwrap_or(Path::new("/"));
+            match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::ISDIR) => "is a directory, expected a file".into(),
+                Some(Errno::LOOP) => "is a symbolic link, expected the file itself".into(),
+                Some(Errno::NXIO) => NO_FILE.into(),
+                Some(Errno::NOENT | Errno::NOTDIR) => {
+                    format!("its folder {} does not exist, expected one that does", folder.display())
+                }
+                _ => describe(&error),
+            }
+        })?;
+        let kind = file.metadata().map_err(|error| describe(&error))?.file_type();
+        if kind.is_char_device() {
+            fcntl_setfl(&file, OFlags::APPEND).map_err(|error| describe(&error.into()))?;
+        } else if !kind.is_file() {
+            return Err(NO_FILE.into());
+        }
+        Ok(Self { file: Arc::new(file), regular: kind.is_file(), readable, checked: false, end: 0 })
+    }
+}
+
+const NO_FILE: &str = "is a pipe, a socket or a disk, expected a file";
+
 /// The lock of an open file: it excludes other agents of this process as well as other processes.
 struct Lock {
-    /// A second descriptor of the open file, so that the first may be replaced while this one is locked.
-    file: File,
+    file: Arc<File>,
     held: bool,
 }
 
 impl Lock {
-    /// How long to wait for somebody who holds the lock, usually for microseconds. A process that was stopped in that
-    /// moment must not stop everybody else.
+    /// How long to wait for somebody who holds the lock, usually for microseconds.
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    /// Takes the lock, or goes without it: then lines are still appended whole, but nothing is rotated or taken back.
-    fn take(file: &File) -> io::Result<Self> {
-        let file = file.try_clone()?;
+    /// Takes the lock, waiting a while if `patient`, or goes without it: a process that was stopped in the wrong moment
+    /// must not stop everybody else.
+    fn take(file: &Arc<File>, patient: bool) -> io::Result<Self> {
         let started = Instant::now();
         let held = loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match flock(file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break true,
-                Err(Errno::WOULDBLOCK) if started.elapsed() < Self::PATIENCE => {
-                    thread::sleep(Duration::from_micros(200))
+                Err(Errno::WOULDBLOCK) if patient && started.elapsed() < Self::PATIENCE => {
+                    thread::sleep(Duration::from_micros(200));
                 }
                 // Nobody lets go, or the file system knows no locks.
-                Err(Errno::WOULDBLOCK | Errno::NOTSUP | Errno::NOLCK) => break false,
+                Err(Errno::WOULDBLOCK | Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS | Errno::INVAL) => break false,
                 Err(error) => return Err(error.into()),
             }
         };
-        Ok(Self { file, held })
+        Ok(Self { file: Arc::clone(file), held })
     }
 
     /// Appends in one write if the system lets it, and takes back what a full disk cut off, so that the file has its
     /// former size again.
     fn write(&self, size: u64, bytes: &[u8]) -> io::Result<()> {
-        (&self.file).write_all(bytes).inspect_err(|_| {
+        (&*self.file).write_all(bytes).inspect_err(|_| {
             if self.held {
                 // If even that fails the cut line stays; the error is reported all the same.
                 let _ = self.file.set_len(size);
@@ -189,58 +292,6 @@ impl Drop for Lock {
     }
 }
 
-fn rotate(path: &Path, keep: u32) -> io::Result<()> {
-    let numbered = |number: u32| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{number}"));
-        PathBuf::from(name)
-    };
-    if keep == 0 {
-        return fs::remove_file(path);
-    }
-    for number in (1..keep).rev() {
-        match fs::rename(numbered(number), numbered(number + 1)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    fs::rename(path, numbered(1))
-}
-
-fn open_file(path: &Path) -> Result<File, String> {
-    if let Ok(metadata) = fs::symlink_metadata(path) {
-        let kind = metadata.file_type();
-        if kind.is_dir() {
-            return Err("is a directory, expected a file".into());
-        }
-        if kind.is_symlink() {
-            return Err("is a symbolic link, expected the file itself".into());
-        }
-        if kind.is_fifo() || kind.is_socket() || kind.is_block_device() {
-            return Err("is a pipe, a socket or a disk, expected a file".into());
-        }
-    } else if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
-        && !folder.is_dir()
-    {
-        return Err(format!("its folder {} does not exist, expected one that does", folder.display()));
-    }
-    open_again(path).map_err(|error| describe(&error))
-}
-
-fn open_again(path: &Path) -> io::Result<File> {
-    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).expect("open flags fit an int");
-    File::options().append(true).create(true).custom_flags(flags).open(path)
-}
-
-fn first_line(path: &Path, at_most: usize) -> io::Result<Vec<u8>> {
-    let mut start = Vec::new();
-    File::open(path)?.take(at_most as u64).read_to_end(&mut start)?;
-    if let Some(end) = start.iter().position(|&byte| byte == b'\n') {
-        start.truncate(end + 1);
-    }
-    Ok(start)
-}
-
 /// An error without Rust's ` (os error 28)`.
 fn describe(error: &io::Error) -> String {
     let text = error.to_string();
@@ -252,7 +303,13 @@ fn describe(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::symlink, sync::Barrier};
+    use std::{
+        fs::Permissions,
+        os::unix::fs::{PermissionsExt as _, symlink},
+        sync::Barrier,
+    };
+
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
     use super::*;
 
@@ -306,16 +363,29 @@ mod tests {
             (at("pipe"), "is a pipe, a socket or a disk, expected a file"),
             (at("other.csv"), r#"starts with "x,y\n", expected an empty file or one that starts with "a,b\n""#),
             (PathBuf::from("/dev/full"), "no space left on device"),
-            (PathBuf::from("/proc/version"), "permission denied"),
+            (PathBuf::from("/proc/version"), "input/output error"),
         ];
         for (path, what) in table {
             let error = open(&path).unwrap_err();
-            let named = error.starts_with(path.to_str().unwrap());
-            // Root may open what others may not; then it cannot be written.
-            let what_else = if what == "permission denied" { "input/output error" } else { what };
-            assert!(named && (error.contains(what) || error.contains(what_else)), "{error}");
+            assert!(error.starts_with(path.to_str().unwrap()) && error.contains(what), "{error}");
         }
         assert_eq!(read(at("other.csv")), "x,y\n1,2\n");
+    }
+
+    #[test]
+    fn no_permission_is_said_so() {
+        // Root may do what others may not: for the duration of a thread it gives that up.
+        let error = thread::spawn(|| {
+            let mut capabilities = capabilities(None).unwrap();
+            capabilities.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+            set_capabilities(None, capabilities).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("x.csv");
+            fs::write(&file, "a,b\n").unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
+            open(&file).unwrap_err()
+        });
+        assert!(error.join().unwrap().ends_with("/x.csv: permission denied"));
     }
 
     #[test]
@@ -390,6 +460,74 @@ mod tests {
         let holder = File::open(&path).unwrap();
         flock(&holder, FlockOperation::LockExclusive).unwrap();
         file.append(b"1,2\n").unwrap();
-        assert_eq!(read(&path), "a,b\n1,2\n");
+        assert!(file.impatient, "the next append does not wait");
+        file.append(b"3,4\n").unwrap();
+        flock(&holder, FlockOperation::Unlock).unwrap();
+        file.append(b"5,6\n").unwrap();
+        assert!(!file.impatient);
+        assert_eq!(read(&path), "a,b\n1,2\n3,4\n5,6\n");
+    }
+
+    #[test]
+    fn what_replaces_the_file_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.csv");
+        let mut file = open(&path).unwrap();
+        let mut refused = |what: &str| {
+            let error = file.append(b"1,2\n").unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+            fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
+        };
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        refused(NO_FILE);
+        symlink("/dev/null", &path).unwrap();
+        refused("is a symbolic link, expected the file itself");
+        fs::create_dir(&path).unwrap();
+        refused("is a directory, expected a file");
+        fs::write(&path, "x,y,z\n").unwrap();
+        refused(r#"starts with "x,y,", expected"#);
+        // And when all is well again, the rows go on.
+        file.append(b"3,4\n").unwrap();
+        assert_eq!(read(&path), "a,b\n3,4\n");
+    }
+
+    #[test]
+    fn a_line_cut_off_by_somebody_else_stays_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.csv");
+        fs::write(&path, "a,b\n1,2").unwrap();
+        let mut file = open(&path).unwrap();
+        file.append(b"3,4\n").unwrap();
+        assert_eq!(read(&path), "a,b\n1,2\n3,4\n");
+        File::options().append(true).open(&path).unwrap().write_all(b"5,").unwrap();
+        file.append(b"6,7\n").unwrap();
+        assert_eq!(read(&path), "a,b\n1,2\n3,4\n5,\n6,7\n");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_rotated_grows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.csv");
+        fs::create_dir_all(folder.path().join("x.csv.2/not-empty")).unwrap();
+        fs::write(folder.path().join("x.csv.1"), "old").unwrap();
+        let mut file = rotating(&path, 12, 2);
+        for line in ["1,1\n", "2,2\n", "3,3\n"] {
+            file.append(line.as_bytes()).unwrap();
+        }
+        assert_eq!(read(&path), "a,b\n1,1\n2,2\n3,3\n");
+        assert_eq!(read(folder.path().join("x.csv.1")), "old");
+    }
+
+    #[test]
+    fn keeping_all_costs_what_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.csv");
+        let mut file = rotating(&path, 8, u32::MAX);
+        for line in ["1,1\n", "2,2\n", "3,3\n"] {
+            file.append(line.as_bytes()).unwrap();
+        }
+        assert_eq!(read(folder.path().join("x.csv.2")), "a,b\n1,1\n");
+        assert_eq!(read(&path), "a,b\n3,3\n");
     }
 }

@@ -5,9 +5,9 @@
 //! Of a row only the timestamp and the value vary; everything else is known once the kind is. So each kind has its row
 //! prepared as the texts between the two, and encoding one is copying those and printing a number. Texts are copied in
 //! chunks of a fixed size, of which the next text overwrites what is too much: a copy whose size the compiler knows is
-//! a few instructions, and one it does not know is a call.
+//! a few instructions, and one it does not know is a call (of which one a row remains, for the value).
 
-use nixl_telemetry_sdk::{Agent, Batch, Event, Kind, Name};
+use nixl_telemetry_sdk::{Agent, Batch, Category, Event, Kind, Name};
 
 use crate::columns::{Column, Columns};
 
@@ -19,6 +19,8 @@ pub(crate) struct Rows {
     pid: u32,
     /// Prepared rows by the number of the kind.
     prepared: Vec<Row>,
+    /// Prepared rows of events that have only a name.
+    named: Vec<(Category, String, Row)>,
     /// The longest prepared row there can be.
     longest: usize,
     lines: Lines,
@@ -41,7 +43,7 @@ enum Hole {
     Nothing,
 }
 
-/// Bytes of a text that are copied at once. The longest between two numbers in the default columns has 34.
+/// Bytes of a text that are copied at once. The longest in the default columns has 33.
 const CHUNK: usize = 48;
 /// The most digits of a number.
 const DIGITS: usize = 20;
@@ -54,6 +56,7 @@ impl Rows {
             hostname: quoted(agent.hostname()),
             pid: agent.pid(),
             prepared: Vec::new(),
+            named: Vec::new(),
             longest: 0,
             lines: Lines::default(),
         };
@@ -71,21 +74,42 @@ impl Rows {
     /// The lines of a batch.
     pub(crate) fn encode(&mut self, batch: &Batch<'_>) -> &[u8] {
         let mut lines = std::mem::take(&mut self.lines);
-        lines.start(batch.len() * self.longest);
+        lines.start(batch.len() * self.longest + CHUNK);
         // On most hosts all events of a batch share its timestamp: it is printed once.
         let mut timestamp = Decimal::new(batch.timestamp_us());
         for event in batch.iter() {
             match event.kind().and_then(|kind| self.prepared.get(kind.code() as usize)) {
                 Some(row) => row.encode(&event, &mut timestamp, &mut lines),
                 None => {
-                    let row = self.prepare(&event);
-                    lines.make_room(row.room() + batch.len() * self.longest);
+                    let rest = batch.len() * self.longest + CHUNK;
+                    let row = self.prepare_other(&event);
+                    lines.make_room(row.room() + rest);
                     row.encode(&event, &mut timestamp, &mut lines);
                 }
             }
         }
         self.lines = lines;
         self.lines.as_bytes()
+    }
+
+    /// The row of an event that is in no table: a backend's, of which there are a handful, or one of an unknown kind.
+    #[cold]
+    fn prepare_other(&mut self, event: &Event<'_>) -> &Row {
+        const REMEMBERED: usize = 64;
+        let category = event.category().unwrap_or(Category::BACKEND);
+        let name = match event.name() {
+            Name::Text(name) => name.to_owned(),
+            unknown => unknown.to_string(),
+        };
+        let known = self.named.iter().position(|(c, n, _)| *c == category && *n == name);
+        let index = known.unwrap_or_else(|| {
+            if self.named.len() == REMEMBERED {
+                self.named.clear();
+            }
+            self.named.push((category, name, self.prepare(event)));
+            self.named.len() - 1
+        });
+        &self.named[index].2
     }
 
     fn prepare(&self, event: &Event<'_>) -> Row {
@@ -130,9 +154,10 @@ impl Row {
         }
     }
 
-    /// Bytes that encoding it may touch.
+    /// Bytes it takes at most; what is copied too much exceeds them by less than a chunk.
     fn room(&self) -> usize {
-        self.0.len() * (CHUNK + DIGITS)
+        let room = |piece: &Piece| piece.len + if matches!(piece.then, Hole::Nothing) { 0 } else { DIGITS };
+        self.0.iter().map(room).sum()
     }
 
     #[inline]
@@ -228,7 +253,7 @@ fn quoted(field: &str) -> String {
 mod tests {
     use std::{ffi::OsStr, sync::Mutex};
 
-    use nixl_telemetry_sdk::{Category, Dialect, Error, Exporter, Settings, Value as _, testing::TestHost};
+    use nixl_telemetry_sdk::{Dialect, Error, Exporter, Settings, Value as _, testing::TestHost};
 
     use super::*;
 

@@ -12,7 +12,7 @@
 //! | `create_exporter` | the thread that builds an agent; agents may be built in parallel |
 //! | `exportEvent`, `onBatchBegin`, `onBatchEnd` | the agent's flush thread, one call at a time |
 //! | deleting destructor | the thread that destroys the agent, after the flush thread has ended; maybe never |
-//! | `fini` | process exit, if at all; exporters of leaked agents may still be alive |
+//! | `fini` | NIXL: at process exit, if at all, when exporters of leaked agents may still be alive; our loader: when nobody holds the plugin any more, and it may call `init` again later |
 
 mod entry;
 mod object;
@@ -103,9 +103,12 @@ macro_rules! entry_points {
         }
 
         /// Called by a host that speaks rich events.
+        ///
+        /// # Safety
+        /// The offer must be null or point to one.
         #[unsafe(no_mangle)]
         #[unsafe(naked)]
-        pub extern "C" fn nixl_telemetry_plugin_negotiate(
+        pub unsafe extern "C" fn nixl_telemetry_plugin_negotiate(
             offer: *const $crate::raw::Offer,
         ) -> *const $crate::raw::Plugin {
             #[cfg(target_arch = "x86_64")]

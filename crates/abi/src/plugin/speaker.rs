@@ -26,8 +26,8 @@ macro_rules! nixl_speakers {
 
             #[inline]
             unsafe fn read<'a>(event: *const c_void) -> Event<'a> {
-                // SAFETY: the caller vouches for an event of this size. It was written by C++, in whose memory padding
-                // has some value too; nothing below looks at it.
+                // SAFETY: the caller vouches for an event of this size. Its padding may never have been written; the
+                // reference only says where the fields are, and `decode` reads nothing else.
                 layout::$layout::decode(unsafe { &*event.cast() })
             }
         }

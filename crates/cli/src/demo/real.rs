@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The demo on a real NIXL.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nixl_telemetry_host::settings::RUN_INTERVAL;
+use nixl_telemetry_nixl::Library;
+use nixl_telemetry_settings::Settings;
+use nixl_telemetry_traffic::real::{RealEngine, RealOptions};
+use nixl_telemetry_traffic::workload::{self, Report};
+
+use crate::demo::session::{AGENTS, Run};
+
+/// Runs the workload on the NIXL of this folder.
+pub(crate) fn run(run: &mut Run<'_>, folder: &Path) -> anyhow::Result<Report> {
+    let capi = folder.join("libnixl_capi.so");
+    let library = Library::open(&capi).with_context(|| format!("cannot load {}", capi.display()))?;
+    let interval = Settings::process().get(&RUN_INTERVAL)?.value.duration();
+    let options = RealOptions {
+        initiator: AGENTS[0].to_owned(),
+        target: AGENTS[1].to_owned(),
+        // NIXL drops what it has not exported when an agent is destroyed.
+        linger: interval * 2 + Duration::from_millis(100),
+        ..RealOptions::default()
+    };
+    let engine = RealEngine::new(library, options)
+        .context("NIXL refuses its agents (its log lines say why; NIXL_LOG_LEVEL=INFO has more of them)")?;
+    let report = workload::run(&engine, run.workload, run.stop, &mut |progress| run.show(progress, ""))?;
+    drop(engine);
+    Ok(report)
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The second part of `demo`: the transfers, and what is said about them.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nixl_telemetry_settings::Settings;
+use nixl_telemetry_traffic::workload::{Progress, Stop, Workload};
+
+use crate::common::end::{End, Outcome};
+use crate::common::{nixl, plugins};
+use crate::demo::csv::Files;
+use crate::demo::interrupt::Interrupt;
+use crate::demo::progress::Line;
+use crate::demo::report::{Exported, Summary};
+use crate::demo::{Agent, Arguments, local, real};
+
+/// The one that starts the transfers, and the one whose memory they reach.
+pub(crate) const AGENTS: [&str; 2] = ["initiator", "target"];
+
+/// What either kind of agents runs.
+pub(crate) struct Run<'a> {
+    pub(crate) workload: &'a Workload,
+    pub(crate) stop: &'a Stop,
+    limit: Option<Duration>,
+    line: Line,
+}
+
+impl Run<'_> {
+    /// Shows how far it is, and ends it if its time is over.
+    pub(crate) fn show(&mut self, progress: &Progress, more: &str) {
+        self.line.show(progress, more);
+        if self.limit.is_some_and(|limit| progress.elapsed >= limit) {
+            self.stop.stop();
+        }
+    }
+}
+
+/// Runs the demo in the environment that was made for it.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let outcome = observe(arguments);
+    for path in &arguments.prepared.discard {
+        discard(path);
+    }
+    outcome
+}
+
+/// Removes what was made for the demo: a directory, or a file nothing was written to.
+pub(crate) fn discard(path: &Path) {
+    // What stays lies where things are removed sooner or later.
+    let _ = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(metadata) if metadata.len() == 0 => fs::remove_file(path),
+        _ => Ok(()),
+    };
+}
+
+fn observe(arguments: &Arguments) -> Outcome {
+    let interrupt = Interrupt::catch().context("cannot catch Ctrl-C")?;
+    let settings = Settings::process();
+    let files = arguments.writes_csv().then(|| Files::before(settings, AGENTS)).flatten();
+    let (workload, limit) = (arguments.workload(), arguments.time_limit());
+    let mut run = Run { workload: &workload, stop: interrupt.stop(), limit, line: Line::new(limit) };
+    let (report, exported, hint) = match (arguments.agent, &arguments.prepared.prepared_nixl) {
+        (Agent::Local, _) => {
+            let nixl = nixl::find(&arguments.nixl).ok();
+            let path = plugins::search_path(&arguments.plugin_dir, settings, nixl.as_ref())?;
+            let (report, counts) = local::run(&mut run, &path)?;
+            let hint = nixl.filter(|nixl| nixl.capi().is_some()).map(|nixl| nixl.folder().to_owned());
+            (report, Exported::Counted(counts), hint)
+        }
+        (Agent::Nixl, Some(folder)) => (real::run(&mut run, folder)?, Exported::ByNixl(folder.clone()), None),
+        (Agent::Nixl, None) => bail!("--prepared without --prepared-nixl: expected to be started by `demo` itself"),
+    };
+    drop(run);
+    let summary = Summary {
+        exporter: &arguments.exporter(),
+        report: &report,
+        exported: &exported,
+        files: files.as_ref(),
+        interrupted: interrupt.signal().is_some(),
+    };
+    let complete = summary.print(hint.as_deref())?;
+    Ok(match interrupt.signal() {
+        Some(signal) => End::Stopped(signal),
+        None if complete => End::Done,
+        None => End::Failed,
+    })
+}

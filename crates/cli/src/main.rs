@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The `nixl-telemetry` command.
+//!
+//! One file a command; what several of them use is under `common`. What a command has to say goes to standard output
+//! in one piece, errors and progress to standard error.
+//!
+//! Exit codes: 0 done, 1 failed, 2 called the wrong way, 130 and 143 ended by Ctrl-C and SIGTERM.
+
+#![forbid(unsafe_code)]
+
+mod common;
+mod demo;
+mod detect;
+mod install;
+mod plugin;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Telemetry of NIXL: see it work, look at plugins, put them into a NIXL.
+#[derive(Debug, Parser)]
+#[command(name = "nixl-telemetry", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  nixl-telemetry demo                            real transfers, their telemetry in a CSV file
+  nixl-telemetry nixl detect                     which NIXL is here, and of which generation
+  nixl-telemetry install csv                     put the exporter csv into that NIXL
+  nixl-telemetry demo --agent nixl               the same transfers through NIXL itself
+  nixl-telemetry plugin inspect libtelemetry_exporter_csv.so";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Arguments),
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    #[command(subcommand)]
+    Nixl(Nixl),
+    Install(install::install::Arguments),
+    Uninstall(install::uninstall::Arguments),
+}
+
+/// About the NIXL of this machine.
+#[derive(Debug, Subcommand)]
+enum Nixl {
+    Detect(detect::Arguments),
+}
+
+fn main() -> ExitCode {
+    common::end::report(match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Plugin(plugin::Command::Inspect(arguments)) => plugin::inspect::run(&arguments),
+        Command::Plugin(plugin::Command::List(arguments)) => plugin::list::run(&arguments),
+        Command::Plugin(plugin::Command::Probe(arguments)) => plugin::probe::run(&arguments),
+        Command::Nixl(Nixl::Detect(arguments)) => detect::run(&arguments),
+        Command::Install(arguments) => install::install::run(&arguments),
+        Command::Uninstall(arguments) => install::uninstall::run(&arguments),
+    })
+}

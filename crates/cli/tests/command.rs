@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What holds for every command: help, wrong calls, and outputs that take nothing.
+
+mod support;
+
+use std::fs::OpenOptions;
+use std::process::Stdio;
+
+use support::{command, ran, run};
+
+#[test]
+fn every_command_explains_itself() {
+    let check = |arguments: &[&str], parts: &[&str]| {
+        run(&[arguments, &["--help"]].concat()).ends(0).says(&["Usage:", "Examples:"]).says(parts);
+    };
+    check(&[], &["demo", "plugin", "nixl", "install", "uninstall"]);
+    check(
+        &["demo"],
+        &["--agent", "NIXL_TELEMETRY_BUFFER_SIZE (u64, events, default 4096)", "NIXL_TELEMETRY_PLUGIN_PATH"],
+    );
+    check(&["plugin", "inspect"], &["--no-load", "exit code is 0 if every file is a plugin that loads"]);
+    check(&["plugin", "list"], &["--plugin-dir", "NIXL_PLUGIN_DIR"]);
+    check(&["nixl", "detect"], &["--nixl <DIR>", "NIXL_PLUGIN_DIR"]);
+    check(&["install"], &["--replace", "--dry-run", "--as <NAME>"]);
+    check(&["uninstall"], &["--force", "--forget"]);
+}
+
+#[test]
+fn hidden_parts_stay_hidden() {
+    let out = run(&["demo", "--help"]).out + &run(&["plugin", "--help"]).out;
+    for hidden in ["--prepared", "--discard", "probe"] {
+        assert!(!out.contains(hidden), "{hidden} in:\n{out}");
+    }
+}
+
+#[test]
+fn a_wrong_call_is_usage() {
+    let check = |arguments: &[&str], message: &str| {
+        run(arguments).ends(2).complains(&["error: ", message]);
+    };
+    run(&[]).ends(2).complains(&["Usage:"]);
+    check(&["dmo"], "unrecognized subcommand 'dmo'");
+    check(&["demo", "--transfers", "0"], "0 is not in 1..");
+    check(&["demo", "--threads", "257"], "257 is not in 1..=256");
+    check(&["demo", "--size", "5-4"], "expected MIN-MAX with MIN <= MAX");
+    check(&["demo", "--size", "1KB"], "expected bytes such as 4096, 64K, 1M or 2GiB");
+    check(&["demo", "--duration", "0"], "expected seconds above 0");
+    check(&["demo", "--set", "X"], "expected KEY=VALUE");
+    check(&["demo", "--output", "/tmp/x", "--exporter", "NOP"], "--output is the file of the exporter csv");
+    check(&["demo", "--agent", "nixl", "--exporter", "csv,NOP"], "NIXL takes one exporter");
+    check(&["install", "--as", "other"], "expected exactly one NAME to install");
+    check(&["install", "a", "b", "--as", "other"], "expected exactly one NAME to install");
+    check(&["uninstall", "--force", "--forget"], "cannot be used with");
+    check(&["plugin", "inspect"], "required");
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let check = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = command(arguments);
+        let child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let ran = ran(child.wait_with_output().unwrap()).ends(0);
+        assert_eq!(ran.err, "", "{arguments:?}");
+    };
+    check(&["plugin", "list"]);
+    check(&["demo", "--help"]);
+    check(&["demo", "--exporter", "NOP", "--transfers", "10"]);
+}
+
+#[test]
+fn a_full_output_is_an_error() {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = command(&["plugin", "list"]);
+    let child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    ran(child.wait_with_output().unwrap())
+        .ends(1)
+        .complains(&["error: cannot write to standard output: No space left on device"]);
+}
+
+#[test]
+fn nothing_is_coloured_where_nobody_watches() {
+    let ran = run(&["plugin", "inspect", "/etc/passwd"]).ends(1);
+    assert!(!ran.out.contains('\x1b') && !ran.err.contains('\x1b'), "{ran:?}");
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Running the command, and looking at what it leaves behind.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use nixl_telemetry_testkit as testkit;
+
+/// How a command ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// The command in an environment in which no NIXL is to be found, and no setting is made.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nixl-telemetry"));
+    // Without a `PATH` there is no python3 and no ldconfig that could find one.
+    command.args(arguments).env_clear().env("PATH", "/nonexistent").env("HOME", "/nonexistent");
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn run(arguments: &[&str]) -> Ran {
+    finish(command(arguments))
+}
+
+/// Runs this to its end.
+pub(crate) fn finish(mut command: Command) -> Ran {
+    ran(command.output().expect("the command starts"))
+}
+
+pub(crate) fn ran(Output { status, stdout, stderr }: Output) -> Ran {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Ran { code: status.code(), out: text(stdout), err: text(stderr) }
+}
+
+impl Ran {
+    /// Asserts the exit code, showing everything if it is another.
+    #[track_caller]
+    pub(crate) fn ends(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+
+    /// Asserts that standard output has all of these in it.
+    #[track_caller]
+    pub(crate) fn says(self, parts: &[&str]) -> Self {
+        parts.iter().for_each(|part| assert!(self.out.contains(part), "no {part:?} in:\n{}", self.out));
+        self
+    }
+
+    /// Asserts that standard error has all of these in it.
+    #[track_caller]
+    pub(crate) fn complains(self, parts: &[&str]) -> Self {
+        parts.iter().for_each(|part| assert!(self.err.contains(part), "no {part:?} in:\n{}", self.err));
+        self
+    }
+}
+
+/// The exporter csv, in a folder that holds nothing else of the kind.
+pub(crate) fn csv() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("libtelemetry_exporter_csv.so");
+    fs::copy(testkit::plugin("csv"), &plugin).unwrap();
+    (folder, plugin)
+}
+
+/// A folder laid out like `site-packages` with a wheel of NIXL, whose library has the symbols of NIXL 1.5 and no more.
+pub(crate) fn wheel(name: &str) -> tempfile::TempDir {
+    let source = Path::new("crates/cli/tests/fixtures/libnixl.cc");
+    let library = testkit::compile_cpp(&format!("libnixl-{name}.so"), &[source], &["-shared"]);
+    let root = tempfile::tempdir().unwrap();
+    let libraries = root.path().join(".nixl_cu12.mesonpy.libs");
+    fs::create_dir_all(libraries.join("plugins")).unwrap();
+    fs::copy(library, libraries.join("libnixl.so")).unwrap();
+    fs::write(libraries.join("plugins/libplugin_UCX.so"), "backend").unwrap();
+    fs::write(libraries.join("plugins/libtelemetry_exporter_prometheus.so"), "upstream").unwrap();
+    let metadata = root.path().join("nixl_cu12-1.5.1.dist-info");
+    fs::create_dir(&metadata).unwrap();
+    fs::write(metadata.join("METADATA"), "Metadata-Version: 2.1\nName: nixl-cu12\nVersion: 1.5.1\n").unwrap();
+    root
+}
+
+/// Where a wheel has its plugins.
+pub(crate) fn plugins(wheel: &Path) -> PathBuf {
+    wheel.join(".nixl_cu12.mesonpy.libs/plugins")
+}
+
+/// Every file of a folder with its content.
+pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+}
+
+/// The names in a folder, sorted.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    contents(folder).into_keys().collect()
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
