@@ -82,6 +82,23 @@ pub fn nixl_command(program: &Path) -> Command {
     command
 }
 
+/// Runs an ignored test of the calling test program in a process of its own, with these variables, and returns what it
+/// logged.
+///
+/// # Panics
+/// If the test fails, or there is no test of this name.
+pub fn run_apart(test: &str, variables: &[(&str, &Path)]) -> String {
+    let output = nixl_command(&std::env::current_exe().expect("a test program has a path"))
+        .args(["--exact", test, "--nocapture", "--include-ignored"])
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the test program runs");
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    let passed = String::from_utf8_lossy(&output.stdout).contains("test result: ok. 1 passed");
+    assert!(output.status.success() && passed, "{test}: {output:?}");
+    log
+}
+
 /// What the driver printed.
 ///
 /// # Panics

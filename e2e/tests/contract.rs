@@ -12,7 +12,7 @@ use std::{
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 use nixl_telemetry_abi::raw::{self, CxxString, Offer, RichEvent};
-use nixl_telemetry_e2e::nixl_command;
+use nixl_telemetry_e2e::run_apart;
 use nixl_telemetry_testkit as testkit;
 use object::{Object as _, ObjectSymbol as _, read::elf::ElfFile64};
 
@@ -47,15 +47,8 @@ fn it_needs_libc_and_the_unwinder() {
 
 /// Runs one of the ignored tests below in a process of its own, and returns what it logged.
 fn run(test: &str, variables: &[(&str, &Path)]) -> String {
-    let output = nixl_command(&std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--include-ignored"])
-        .env("CONTRACT_PLUGIN", testkit::plugin("csv"))
-        .envs(variables.iter().copied())
-        .output()
-        .unwrap();
-    let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{log}");
-    log
+    let plugin = testkit::plugin("csv");
+    run_apart(test, &[&[("CONTRACT_PLUGIN", plugin.as_path())], variables].concat())
 }
 
 fn load() -> Library {

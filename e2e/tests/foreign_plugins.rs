@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use nixl_telemetry_e2e::{Sandbox, Totals, add, nixl_command, truth};
+use nixl_telemetry_e2e::{Sandbox, Totals, add, run_apart, truth};
 use nixl_telemetry_event::{Kind, Status};
 use nixl_telemetry_host::{Collector, Direction, Transfer};
 use nixl_telemetry_loader::SearchPath;
@@ -118,15 +118,15 @@ fn every_example_runs_in_our_host() {
         let files = tempfile::tempdir().unwrap();
         let file = files.path().join("events.csv");
         // A plugin reads the environment of its process, so each runs in one of its own.
-        let output = nixl_command(&std::env::current_exe().unwrap())
-            .args(["--exact", "in_our_host", "--nocapture", "--include-ignored"])
-            .env("NIXL_TELEMETRY_ENABLE", "y")
-            .env("NIXL_TELEMETRY_EXPORTER", exporter)
-            .env("NIXL_TELEMETRY_PLUGIN_PATH", plugin.parent().unwrap())
-            .env("NIXL_TELEMETRY_CSV_FILE", &file)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{exporter}: {}", String::from_utf8_lossy(&output.stderr));
+        run_apart(
+            "in_our_host",
+            &[
+                ("NIXL_TELEMETRY_ENABLE", Path::new("y")),
+                ("NIXL_TELEMETRY_EXPORTER", Path::new(exporter)),
+                ("NIXL_TELEMETRY_PLUGIN_PATH", plugin.parent().unwrap()),
+                ("NIXL_TELEMETRY_CSV_FILE", &file),
+            ],
+        );
         let mut expected = Totals::new();
         for kind in Kind::ALL.into_iter().filter(|&kind| kind != Kind::TELEMETRY_EVENTS_DROPPED) {
             add(&mut expected, "all", &kind.to_string(), u64::from(kind.code()) + 1);
@@ -190,14 +190,11 @@ fn a_panic_in_any_entry_hurts_nobody() {
 #[test]
 fn a_panic_in_any_entry_hurts_our_host_neither() {
     for place in ["open", "export", "flush", "drop"] {
-        let output = nixl_command(&std::env::current_exe().unwrap())
-            .args(["--exact", "misbehaving_in_our_host", "--nocapture", "--include-ignored"])
-            .env("NIXL_TELEMETRY_MISBEHAVE", place)
-            .env("NIXL_TELEMETRY_PLUGIN_PATH", misbehave().parent().unwrap())
-            .output()
-            .unwrap();
-        let log = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{place}: {log}");
+        let plugin = misbehave();
+        let log = run_apart(
+            "misbehaving_in_our_host",
+            &[("NIXL_TELEMETRY_MISBEHAVE", Path::new(place)), ("NIXL_TELEMETRY_PLUGIN_PATH", plugin.parent().unwrap())],
+        );
         assert!(log.contains(&format!("misbehaving in {place}")), "{place}: {log}");
     }
 }
