@@ -22,13 +22,13 @@
 //! * [`SearchPath`]: where plugins are looked for.
 //! * [`Plugin`]: a loaded one. [`Plugin::form`] says in which form its exporters are given events.
 //! * [`Exporter`]: a running one, fed in batches.
-//! * [`inspect`]: what a file says about itself, without loading it.
+//! * [`inspect()`]: what a file says about itself, without loading it.
 //!
 //! # Promises
 //! * What a plugin throws is caught, in C++, around every call but the ones below, and becomes an error or a count.
 //! * A virtual function is called only if it is known to exist.
 //! * `fini` follows the deletion of the last exporter, and never while `init` runs.
-//! * [`inspect`] never panics, whatever the file holds.
+//! * [`inspect()`] never panics, whatever the file holds.
 //!
 //! # No promises
 //! A plugin is native code in this process, and much of what it may do wrong cannot be contained:

@@ -23,7 +23,7 @@ use crate::plugin::probe::{self, Answer};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Plugin files, libtelemetry_exporter_<NAME>.so
+    /// Plugin files, libtelemetry_exporter_NAME.so
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Only read the file, and run no code of it

@@ -4,7 +4,7 @@ use super::{Error, Operation, Truth, Workload};
 
 /// Two agents, an initiator and its target, that can carry out a workload.
 ///
-/// [`run`](super::run) opens a lane per thread, connects the agents, drives the lanes at the same time, and closes them.
+/// [`run()`](super::run()) opens a lane per thread, connects the agents, drives the lanes at the same time, and closes them.
 pub trait Engine: Sync {
     /// What one thread of a run works with.
     type Lane: Lane;

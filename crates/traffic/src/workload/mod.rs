@@ -2,7 +2,7 @@
 
 //! Work for agents that is the same every time, and the truth about what was done.
 //!
-//! A [`Workload`] says what to transfer, an [`Engine`] does it, [`run`] brings them together and returns a [`Report`].
+//! A [`Workload`] says what to transfer, an [`Engine`] does it, [`run()`] brings them together and returns a [`Report`].
 //! Every transfer follows from the seed and its number alone, so that totals depend neither on the number of threads
 //! nor on the machine.
 
@@ -94,10 +94,10 @@ impl Default for Workload {
 }
 
 impl Workload {
-    /// The transfer of this number, counted from 0: what [`run`] will do.
+    /// The transfer of this number, counted from 0: what [`run()`] will do.
     ///
     /// # Panics
-    /// If the list of sizes is empty or the range of sizes is upside down, which [`run`] refuses.
+    /// If the list of sizes is empty or the range of sizes is upside down, which [`run()`] refuses.
     pub fn transfer(&self, number: u64) -> Transfer {
         let mut random = Random::new(self.seed, number);
         let write = random.next() % 100 < u64::from(self.write_percent);
