@@ -22,7 +22,7 @@ use crate::{
 ///
 /// A host that announces its batches is believed: between begin and end nothing but the host's thread touches the
 /// exporter, and no lock is needed. The first event outside a batch shows that this host announces none; from then on
-/// a thread of ours closes batches ([`Timed`]).
+/// a thread of ours closes batches (`Timed`).
 pub struct Adapter<E: Exporter> {
     mode: Mode<E>,
     in_batch: bool,
