@@ -2,7 +2,7 @@
 
 //! Real NIXL, driven from Rust through `libnixl_capi.so`, which is opened at run time.
 //!
-//! Nothing of NIXL is needed to build this crate. At run time [`find`] looks for an installed NIXL and
+//! Nothing of NIXL is needed to build this crate. At run time [`find()`] looks for an installed NIXL and
 //! [`Library::open`] loads it; every release from 0.10.1 to 1.5.1 is known to work (0.10.0 and older have no C API).
 //!
 //! ```no_run

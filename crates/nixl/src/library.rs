@@ -34,7 +34,7 @@ impl Library {
     /// Loads `libnixl_capi.so` from this file, or finds that this very file is loaded already.
     ///
     /// `libnixl.so` and the rest of NIXL are found by the loader, which looks beside the file first. Loading runs the
-    /// library's initialisers, so the file should be one that the user meant; [`find`](crate::find) gives those of
+    /// library's initialisers, so the file should be one that the user meant; [`find()`](crate::find()) gives those of
     /// installed releases.
     ///
     /// # Errors
