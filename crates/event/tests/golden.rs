@@ -14,7 +14,8 @@ fn check(release: &str, generation: Generation) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ring").join(release);
     for agent in ["agentA", "agentB"] {
         let ring = fs::read(folder.join(agent).with_extension("ring")).unwrap();
-        let golden: Value = serde_json::from_slice(&fs::read(folder.join(agent).with_extension("json")).unwrap()).unwrap();
+        let golden: Value =
+            serde_json::from_slice(&fs::read(folder.join(agent).with_extension("json")).unwrap()).unwrap();
         let header = &golden["header"];
         let layout = generation.layout();
         assert_eq!(header["version"], generation.ring_version(), "{release}");
@@ -34,7 +35,11 @@ fn check(release: &str, generation: Generation) {
             assert_eq!(event.value(), expected["value"].as_u64().unwrap(), "{release}: {expected}");
             assert_eq!(event.timestamp_us(), expected["timestamp_us"].as_u64(), "{release}: {expected}");
             if let Some(category) = expected["category"].as_u64() {
-                assert_eq!(event.category().map(Category::code).map(u64::from), Some(category), "{release}: {expected}");
+                assert_eq!(
+                    event.category().map(Category::code).map(u64::from),
+                    Some(category),
+                    "{release}: {expected}"
+                );
             }
             // And back: everything but the padding, which only the release itself can know.
             let mut bytes = Vec::new();
