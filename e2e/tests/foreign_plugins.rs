@@ -76,7 +76,7 @@ fn runs_in_nixl(plugin: &Path, exporter: &str, releases: &[&str]) {
             ("NIXL_TELEMETRY_EXPORTER", exporter),
             ("NIXL_TELEMETRY_CSV_FILE", file.to_str().unwrap()),
         ];
-        let output = sandbox.drive(Path::new(DRIVER), 100, 600, &variables);
+        let output = sandbox.drive(Path::new(DRIVER), 100, 1500, &variables);
         assert_eq!(read_csv(&file), sum_over_agents(&truth(&output)), "{test}");
     }
 }

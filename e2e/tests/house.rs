@@ -124,7 +124,7 @@ fn the_documented_commands_run() {
     let server = home.path().join("server.py");
     fs::write(
         &server,
-        "import os, runpy, sys\nsys.argv += ['--name', 'readme', '--linger', '0.5']\n\
+        "import os, runpy, sys\nsys.argv += ['--name', 'readme', '--linger', '1.5']\n\
          runpy.run_path(os.environ['AGENT'], run_name='__main__')\n",
     )
     .unwrap();

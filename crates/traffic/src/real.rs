@@ -58,8 +58,8 @@ pub struct RealOptions {
     /// How long each agent's progress thread sleeps between rounds, in whole microseconds. Defaults to 10 us: NIXL's own
     /// choice, none at all, takes a processor per agent from the threads that transfer.
     pub progress_delay: Duration,
-    /// How long the agents are kept after everything was deregistered, so that NIXL exports what it has. Defaults to 300
-    /// ms, three of NIXL's intervals.
+    /// How long the agents are kept after everything was deregistered, so that NIXL exports what it has. Defaults to 1
+    /// s, ten of NIXL's intervals: on a busy machine its flush comes late.
     pub linger: Duration,
     /// How long a transfer may take before it counts as failed. Defaults to 10 s.
     pub timeout: Duration,
@@ -97,7 +97,7 @@ impl Default for RealOptions {
             transport: Transport::Memory,
             capture_telemetry: true,
             progress_delay: Duration::from_micros(10),
-            linger: Duration::from_millis(300),
+            linger: Duration::from_secs(1),
             timeout: Duration::from_secs(10),
             folder: None,
         }
