@@ -5,11 +5,12 @@
 use std::path::Path;
 
 use nixl_telemetry_loader::{PLUGIN_DIR, SearchPath};
+use nixl_telemetry_nixl::Found;
 use nixl_telemetry_settings::Settings;
 
 use crate::common::end::{End, Outcome};
 use crate::common::host::Judgement;
-use crate::common::nixl::{self, Nixl};
+use crate::common::nixl;
 use crate::common::table::{Side, Table};
 use crate::common::terminal::{Sheet, Stream, Style, paint};
 use crate::common::{elf, help};
@@ -32,7 +33,7 @@ Examples:
   nixl-telemetry nixl detect --nixl /opt/venv";
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let places = nixl::places(&arguments.nixl);
+    let places = arguments.nixl.places();
     let chosen = places.iter().position(|place| place.answer.is_ok());
     let mut sheet = Sheet::new();
     match chosen.and_then(|index| places[index].answer.as_ref().ok()) {
@@ -53,8 +54,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(if chosen.is_some() { End::Done } else { End::Failed })
 }
 
-fn describe(sheet: &mut Sheet, nixl: &Nixl) -> anyhow::Result<()> {
-    let judgement = Judgement::of(&elf::defined_symbols(&nixl.library())?);
+fn describe(sheet: &mut Sheet, nixl: &Found) -> anyhow::Result<()> {
+    let judgement = Judgement::of(&elf::defined_symbols(&nixl.libnixl())?);
     sheet.heading(&format!("NIXL in {}", nixl.folder().display()));
     sheet.line("version", nixl.version().unwrap_or_else(|| "unknown: it does not lie in a wheel".to_owned()));
     sheet.line("generation", judgement.words());
@@ -69,7 +70,7 @@ fn describe(sheet: &mut Sheet, nixl: &Nixl) -> anyhow::Result<()> {
         );
     }
     let capi = nixl.capi().map(|path| path.display().to_string());
-    sheet.line("C API", capi.unwrap_or_else(|| "none, as in releases up to 0.10.0".to_owned()));
+    sheet.line("C API", capi.unwrap_or_else(|_| "none, as in releases up to 0.10.0".to_owned()));
     sheet.line("plugins", nixl.plugins().display());
     if let Some(found) = Settings::process().find(&PLUGIN_DIR)? {
         let instead = format!(

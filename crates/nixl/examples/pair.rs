@@ -7,7 +7,7 @@
 //! cargo run -p nixl-telemetry-nixl --example pair -- [FOLDER]
 //! ```
 //!
-//! `FOLDER` holds an unpacked wheel or `libnixl_capi.so`; without it, an installed NIXL is used. Telemetry is configured
+//! `FOLDER` holds an unpacked wheel or `libnixl.so`; without it, an installed NIXL is used. Telemetry is configured
 //! by the environment, as for every program that uses NIXL.
 
 use std::error::Error;
@@ -33,10 +33,11 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args_os().nth(1).map(PathBuf::from);
     let found = find(folder.as_deref())?;
-    println!("NIXL      {}", found.wheel_version().unwrap_or("of unknown release"));
-    println!("library   {}", found.capi().display());
+    println!("NIXL      {}", found.version().as_deref().unwrap_or("of unknown release"));
+    let capi = found.capi()?;
+    println!("library   {}", capi.display());
 
-    let nixl = Library::open(&found.capi())?;
+    let nixl = Library::open(&capi)?;
     let config = AgentConfig { capture_telemetry: true, ..AgentConfig::default() };
     let initiator = nixl.agent("initiator", &config)?;
     let target = nixl.agent("target", &config)?;

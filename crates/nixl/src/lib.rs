@@ -10,7 +10,7 @@
 //! use std::time::Duration;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let nixl = Library::open(&find(None)?.capi())?;
+//! let nixl = Library::open(&find(None)?.capi()?)?;
 //! let config = AgentConfig { capture_telemetry: true, ..AgentConfig::default() };
 //! let initiator = nixl.agent("initiator", &config)?;
 //! let target = nixl.agent("target", &config)?;
@@ -66,7 +66,7 @@ pub use agent::Agent;
 pub use backend::{Backend, UCX_LOOPBACK, UCX_MEMORY};
 pub use config::{AgentConfig, ThreadSync};
 pub use error::{CapiStatus, Error, LibraryError};
-pub use find::{FindError, Found, Looked, Origin, find};
+pub use find::{FindError, Found, NoCapi, Origin, Place, find, places};
 pub use library::Library;
 pub use metadata::Metadata;
 pub use region::{FileRegion, Region, Slice};

@@ -55,8 +55,16 @@ fn release_1_5_1() {
 #[test]
 fn release_0_9_0() {
     let Some(folder) = wheel("0.9.0") else { return };
-    let message = nixl_telemetry_nixl::find(Some(&folder)).unwrap_err().to_string();
-    assert!(message.contains("releases up to 0.10.0 have none"), "{message}");
+    let found = nixl_telemetry_nixl::find(Some(&folder)).unwrap();
+    assert_eq!(found.version().as_deref(), Some("nixl_cu12 0.9.0"));
+    let message = found.capi().unwrap_err().to_string();
+    assert!(
+        message.ends_with(
+            " has no C API to drive it by: expected 0.10.1 or newer, with libnixl_capi.so beside libnixl.so"
+        ),
+        "{message}"
+    );
+    assert!(message.contains(&found.folder().display().to_string()), "{message}");
 }
 
 /// Runs every scenario on one release, once over each transport.
@@ -125,7 +133,7 @@ mod scenario {
     }
 
     fn nixl() -> Library {
-        Library::open(&found().capi()).unwrap()
+        Library::open(&found().capi().unwrap()).unwrap()
     }
 
     fn agent(name: &str) -> Agent {
@@ -450,7 +458,7 @@ mod scenario {
     #[ignore = "run by the tests release_*, in a process of its own"]
     fn one_nixl_per_process() {
         let found = found();
-        let nixl = Library::open(&found.capi()).unwrap();
+        let nixl = Library::open(&found.capi().unwrap()).unwrap();
         let roundabout = found.plugins().join("..").join("libnixl_capi.so");
         assert_eq!(Library::open(&roundabout).unwrap().path(), nixl.path());
         let wanted = Path::new("/nowhere/libnixl_capi.so");

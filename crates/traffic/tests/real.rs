@@ -172,7 +172,7 @@ fn spawn(release: &Path, scenario: &str, settings: &[(&str, &str)]) -> BTreeMap<
 fn child() {
     let release = PathBuf::from(std::env::var_os(RELEASE).expect("the parent says which release"));
     let scenario = std::env::var(SCENARIO).expect("the parent says which scenario");
-    let library = Library::open(&find(Some(&release)).unwrap().capi()).unwrap();
+    let library = Library::open(&find(Some(&release)).unwrap().capi().unwrap()).unwrap();
     let engine = RealEngine::new(
         library,
         RealOptions {

@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
     };
     let (transfers, linger) = (number()?, Duration::from_millis(number()?));
 
-    let library = Library::open(&find(Some(&folder))?.capi())?;
+    let library = Library::open(&find(Some(&folder))?.capi()?)?;
     let engine = RealEngine::new(library, RealOptions { linger, ..RealOptions::default() })?;
     let workload = Workload {
         transfers,

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nixl_telemetry_loader::{LoadError, SearchPath};
+use nixl_telemetry_nixl::Found;
 use nixl_telemetry_settings::Settings;
-
-use crate::common::nixl::Nixl;
 
 /// Directories in which a plugin is looked for: those of `--plugin-dir`, then those every program of this project
 /// searches, NIXL's own among them.
-pub(crate) fn search_path(first: &[PathBuf], settings: &Settings, nixl: Option<&Nixl>) -> anyhow::Result<SearchPath> {
-    let usual = SearchPath::from_settings(settings, nixl.map(Nixl::plugins))?;
+pub(crate) fn search_path(first: &[PathBuf], settings: &Settings, nixl: Option<&Found>) -> anyhow::Result<SearchPath> {
+    let usual = SearchPath::from_settings(settings, nixl.map(Found::plugins))?;
     Ok(SearchPath::new(first.iter().cloned().chain(usual.directories().iter().cloned())))
 }
 

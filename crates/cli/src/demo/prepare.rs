@@ -11,14 +11,14 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use clap::error::ErrorKind;
 use nixl_telemetry_host::settings::{ENABLE, EXPORTER, ON_ERROR};
 use nixl_telemetry_loader::{PLUGIN_DIR, SearchPath, file_name};
+use nixl_telemetry_nixl::Found;
 use nixl_telemetry_settings::Settings;
 
 use crate::common::end::{Outcome, usage};
-use crate::common::nixl::{self, Nixl};
 use crate::common::plugins;
 use crate::demo::csv::FILE;
 use crate::demo::{Agent, Arguments};
@@ -87,10 +87,9 @@ fn fill(arguments: &Arguments, environment: &mut Environment) -> anyhow::Result<
 ///
 /// Through links the backends no longer find the libraries beside them, which the search path makes good for.
 fn fill_for_nixl(arguments: &Arguments, environment: &mut Environment) -> anyhow::Result<()> {
-    let nixl = nixl::find(&arguments.nixl)?;
-    if nixl.capi().is_none() {
-        bail!("the NIXL in {} has no C API to drive it by: expected 0.10.1 or newer", nixl.folder().display());
-    }
+    let nixl = arguments.nixl.find()?;
+    // Better known before anything is made for it.
+    nixl.capi()?;
     let folder = tempfile::Builder::new()
         .prefix("nixl-telemetry-demo-")
         .tempdir()
@@ -114,11 +113,11 @@ fn fill_for_nixl(arguments: &Arguments, environment: &mut Environment) -> anyhow
 }
 
 /// Where the exporter for NIXL comes from: as elsewhere, but what this process says about NIXL's plugins is NIXL's.
-fn exporters(arguments: &Arguments, nixl: &Nixl) -> anyhow::Result<SearchPath> {
+fn exporters(arguments: &Arguments, nixl: &Found) -> anyhow::Result<SearchPath> {
     plugins::search_path(&arguments.plugin_dir, Settings::process(), Some(nixl))
 }
 
-fn link_backends(nixl: &Nixl, folder: &Path) -> anyhow::Result<()> {
+fn link_backends(nixl: &Found, folder: &Path) -> anyhow::Result<()> {
     let plugins = nixl.plugins();
     let cannot = || format!("cannot read NIXL's plugin directory {}", plugins.display());
     for entry in fs::read_dir(&plugins).with_context(cannot)? {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nixl_telemetry_host::settings::RUN_INTERVAL;
-use nixl_telemetry_nixl::Library;
+use nixl_telemetry_nixl::{Library, find};
 use nixl_telemetry_settings::Settings;
 use nixl_telemetry_traffic::real::{RealEngine, RealOptions};
 use nixl_telemetry_traffic::workload::{self, Report};
@@ -16,14 +16,13 @@ use crate::demo::session::{AGENTS, Run};
 
 /// Runs the workload on the NIXL of this folder.
 pub(crate) fn run(run: &mut Run<'_>, folder: &Path) -> anyhow::Result<Report> {
-    let capi = folder.join("libnixl_capi.so");
-    let library = Library::open(&capi).with_context(|| format!("cannot load {}", capi.display()))?;
+    let library = Library::open(&find(Some(folder))?.capi()?)?;
     let interval = Settings::process().get(&RUN_INTERVAL)?.value.duration();
     let options = RealOptions {
         initiator: AGENTS[0].to_owned(),
         target: AGENTS[1].to_owned(),
         // NIXL drops what it has not exported when an agent is destroyed.
-        linger: interval * 2 + Duration::from_millis(100),
+        linger: interval * 2 + Duration::from_millis(800),
         ..RealOptions::default()
     };
     let engine = RealEngine::new(library, options)

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use nixl_telemetry_event::{Kind, Unit};
 use nixl_telemetry_host::Counts;
+use nixl_telemetry_nixl::find;
 use nixl_telemetry_traffic::workload::{Distribution, Report, Tally};
 
 use crate::common::human;
-use crate::common::nixl;
 use crate::common::table::{Side, Table};
 use crate::common::terminal::{Sheet, Stream, Style, paint};
 use crate::demo::csv::{Files, Rows};
@@ -74,8 +74,7 @@ impl Summary<'_> {
         let whose = match self.exported {
             Exported::Counted(_) => "embedded agents".to_owned(),
             Exported::ByNixl(folder) => {
-                let choice = nixl::Choice { nixl: Some(folder.clone()) };
-                let version = nixl::find(&choice).ok().and_then(|nixl| nixl.version());
+                let version = find(Some(folder)).ok().and_then(|nixl| nixl.version());
                 format!("agents of {}", version.unwrap_or_else(|| format!("the NIXL in {}", folder.display())))
             }
         };

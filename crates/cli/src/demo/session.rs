@@ -11,7 +11,7 @@ use nixl_telemetry_settings::Settings;
 use nixl_telemetry_traffic::workload::{Progress, Stop, Workload};
 
 use crate::common::end::{End, Outcome};
-use crate::common::{nixl, plugins};
+use crate::common::plugins;
 use crate::demo::csv::Files;
 use crate::demo::interrupt::Interrupt;
 use crate::demo::progress::Line;
@@ -66,10 +66,10 @@ fn observe(arguments: &Arguments) -> Outcome {
     let mut run = Run { workload: &workload, stop: interrupt.stop(), limit, line: Line::new(limit) };
     let (report, exported, hint) = match (arguments.agent, &arguments.prepared.prepared_nixl) {
         (Agent::Local, _) => {
-            let nixl = nixl::find(&arguments.nixl).ok();
+            let nixl = arguments.nixl.find().ok();
             let path = plugins::search_path(&arguments.plugin_dir, settings, nixl.as_ref())?;
             let (report, counts) = local::run(&mut run, &path)?;
-            let hint = nixl.filter(|nixl| nixl.capi().is_some()).map(|nixl| nixl.folder().to_owned());
+            let hint = nixl.filter(|nixl| nixl.capi().is_ok()).map(|nixl| nixl.folder().to_owned());
             (report, Exported::Counted(counts), hint)
         }
         (Agent::Nixl, Some(folder)) => (real::run(&mut run, folder)?, Exported::ByNixl(folder.clone()), None),

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::error::ErrorKind;
 use nixl_telemetry_loader::{Inspection, PLUGIN_DIR, SearchPath};
+use nixl_telemetry_nixl::Found;
 use nixl_telemetry_settings::Settings;
 
 use crate::common::end::{End, Outcome, usage};
 use crate::common::host::Judgement;
-use crate::common::nixl::{self, Nixl};
+use crate::common::nixl;
 use crate::common::terminal::{Style, complain, print};
 use crate::common::{elf, help, plugins};
+use crate::install::in_turn;
 use crate::install::manifest::{Content, Entry, Folder, Manifest, State};
 use crate::plugin::fit::{Fit, fit};
 
@@ -81,10 +83,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if arguments.alias.is_some() && arguments.names.len() != 1 {
         usage(ErrorKind::WrongNumberOfValues, "--as NAME names one exporter: expected exactly one NAME to install");
     }
-    let nixl = nixl::find(&arguments.nixl)?;
-    let judgement = Judgement::of(&elf::defined_symbols(&nixl.library())?);
+    let nixl = arguments.nixl.find()?;
+    let judgement = Judgement::of(&elf::defined_symbols(&nixl.libnixl())?);
     if !judgement.is_host() {
-        bail!("{} is of no generation that takes plugins: {}", nixl.library().display(), judgement.words());
+        bail!("{} is of no generation that takes plugins: {}", nixl.libnixl().display(), judgement.words());
     }
     let plugins = nixl.plugins();
     let folder = Folder::new(&plugins);
@@ -98,18 +100,16 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             complain(Style::Odd, "warning", &format!("{} does not fit NIXL {host}: {reason}", job.source.display()));
         }
     }
-    let mut said = String::new();
-    for (index, job) in jobs.iter().enumerate() {
-        if !arguments.dry_run
-            && let Err(error) = apply(&folder, &mut manifest, job)
-        {
-            print(&said)?;
-            let left = jobs.len() - index - 1;
-            let rest = if left > 0 { format!("; {left} more were not tried") } else { String::new() };
-            return Err(error.context(format!("{} was not installed{rest}", job.name)));
-        }
-        said.push_str(&job.words(&folder, arguments.dry_run));
-    }
+    let said = in_turn(
+        &jobs,
+        |job| format!("{} was not installed", job.name),
+        |job| {
+            if !arguments.dry_run {
+                apply(&folder, &mut manifest, job)?;
+            }
+            Ok(job.words(&folder, arguments.dry_run))
+        },
+    )?;
     print(&said)?;
     if !arguments.dry_run {
         advise(&jobs, &nixl)?;
@@ -231,7 +231,7 @@ impl Job {
 }
 
 /// What to do next.
-fn advise(jobs: &[Job], nixl: &Nixl) -> anyhow::Result<()> {
+fn advise(jobs: &[Job], nixl: &Found) -> anyhow::Result<()> {
     if let Some(found) = Settings::process().find(&PLUGIN_DIR)? {
         let (name, instead) = (PLUGIN_DIR.name(), found.value);
         let message = format!(

@@ -9,6 +9,7 @@ use anyhow::bail;
 use crate::common::end::{End, Outcome};
 use crate::common::nixl;
 use crate::common::terminal::print;
+use crate::install::in_turn;
 use crate::install::manifest::{Entry, Folder, Manifest, State};
 
 /// Take exporters out of a NIXL that `install` put there
@@ -57,24 +58,22 @@ enum Step {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let nixl = nixl::find(&arguments.nixl)?;
+    let nixl = arguments.nixl.find()?;
     let plugins = nixl.plugins();
     let folder = Folder::new(&plugins);
     let _lock = folder.lock()?;
     let mut manifest = folder.manifest()?;
     let jobs = plan(arguments, &folder, &manifest, &plugins)?;
-    let mut said = String::new();
-    for (index, job) in jobs.iter().enumerate() {
-        if !arguments.dry_run
-            && let Err(error) = apply(&folder, &mut manifest, job)
-        {
-            print(&said)?;
-            let left = jobs.len() - index - 1;
-            let rest = if left > 0 { format!("; {left} more were not tried") } else { String::new() };
-            return Err(error.context(format!("{} was not uninstalled{rest}", job.name)));
-        }
-        said.push_str(&job.words(&folder, arguments.dry_run));
-    }
+    let mut said = in_turn(
+        &jobs,
+        |job| format!("{} was not uninstalled", job.name),
+        |job| {
+            if !arguments.dry_run {
+                apply(&folder, &mut manifest, job)?;
+            }
+            Ok(job.words(&folder, arguments.dry_run))
+        },
+    )?;
     if jobs.is_empty() {
         said = format!("nothing of nixl-telemetry is installed in {}\n", plugins.display());
     }

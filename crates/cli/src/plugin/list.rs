@@ -32,9 +32,9 @@ Examples:
   nixl-telemetry plugin list --plugin-dir target/release --nixl /opt/venv";
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let nixl = match &arguments.nixl.nixl {
-        Some(_) => Some(nixl::find(&arguments.nixl)?),
-        None => nixl::find(&arguments.nixl).ok(),
+    let nixl = match arguments.nixl.find() {
+        Err(error) if arguments.nixl.is_made() => return Err(error),
+        found => found.ok(),
     };
     let path = plugins::search_path(&arguments.plugin_dir, Settings::process(), nixl.as_ref())?;
     let mut table =
