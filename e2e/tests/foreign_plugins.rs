@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use nixl_telemetry_e2e::{Sandbox, Totals, add, run_apart, truth};
+use nixl_telemetry_e2e::{Sandbox, Totals, add, nixl_command, run_apart, truth};
 use nixl_telemetry_event::{Kind, Status};
 use nixl_telemetry_host::{Collector, Direction, Transfer};
 use nixl_telemetry_loader::SearchPath;
@@ -215,4 +215,50 @@ fn misbehaving_in_our_host() {
     let counts = collector.close();
     assert_eq!(counts.produced, 3);
     assert!(counts.is_balanced(), "{counts:?}");
+}
+
+/// What an exporter loses after it took it, our host learns and counts.
+#[test]
+fn a_full_disk_is_counted_by_our_host() {
+    let test = "a full disk in our host";
+    let mount = "mount -t tmpfs -o size=64k none /mnt";
+    let unshare = |script: &str| {
+        let mut command = nixl_command(Path::new("unshare"));
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+        command
+    };
+    let possible = unshare(mount).output().is_ok_and(|output| output.status.success());
+    let missing = || testkit::Missing::new("a private tmpfs", "unshare --user --map-root-user --mount, mount -t tmpfs");
+    let Some(()) = testkit::require(test, possible.then_some(()).ok_or_else(missing)) else { return };
+    let program = std::env::current_exe().unwrap();
+    let child = "--exact filling_a_disk --nocapture --include-ignored";
+    let output = unshare(&format!("{mount} && exec '{}' {child}", program.display()))
+        .env("NIXL_TELEMETRY_CSV_FILE", "/mnt/events.csv")
+        .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    let passed = String::from_utf8_lossy(&output.stdout).contains("1 passed");
+    assert!(output.status.success() && passed, "{output:?}");
+    assert!(log.contains("/mnt/events.csv: no space left on device"), "{log}");
+}
+
+#[test]
+#[ignore = "run by a_full_disk_is_counted_by_our_host"]
+fn filling_a_disk() {
+    let settings = Settings::from_process().with_override("NIXL_TELEMETRY_ENABLE", "y");
+    let collector = Collector::builder("agentA").settings(settings).exporter("csv").build().unwrap().unwrap();
+    let recorder = collector.recorder();
+    for _ in 0..30 {
+        for value in 0..100 {
+            recorder.event(Kind::TX_BYTES, value);
+        }
+        assert!(collector.flush(Duration::from_secs(10)));
+    }
+    let counts = collector.close();
+    let rows = fs::read_to_string("/mnt/events.csv").unwrap().lines().count() as u64 - 1;
+    let csv = &counts.exporters[0];
+    assert!(counts.is_balanced(), "{counts:?}");
+    assert_eq!((counts.produced, csv.exported, csv.failed), (3000, rows, 3000 - rows), "{counts:?}");
+    assert!(rows > 100 && rows < 2900, "{rows}");
 }

@@ -74,7 +74,8 @@ pub struct Exporter {
     pub max_events_buffered: u64,
 }
 
-/// The virtual functions, in order. Hosts before 1.5 never touch the last two; 1.5 calls them unconditionally.
+/// The virtual functions, in order. NIXL before 1.5 never touches the batch hooks, 1.5 calls them unconditionally, and
+/// what stands behind them only a host looks at that has negotiated.
 #[repr(C)]
 pub struct Slots {
     /// Complete-object destructor, D1: destroys without freeing. No host calls it.
@@ -87,6 +88,10 @@ pub struct Slots {
     pub batch_begin: unsafe extern "C" fn(*mut Exporter),
     /// `onBatchEnd()`, which must not throw.
     pub batch_end: unsafe extern "C" fn(*mut Exporter),
+    /// How many of the events whose `export_event` returned no error have been lost since the last call of this: an
+    /// exporter that collects a batch knows only at its end. Part of version 1 of [`RichEvent`]'s interface, not of
+    /// NIXL's.
+    pub take_lost: unsafe extern "C" fn(*mut Exporter) -> u64,
 }
 
 /// A vtable as the Itanium C++ ABI lays it out: two words, then the slots an object points to.
@@ -149,10 +154,11 @@ const _: () = {
     assert!(offset_of!(InitParams, max_events_buffered) == 32);
     assert!(size_of::<Exporter>() == 16);
     assert!(offset_of!(Exporter, max_events_buffered) == 8);
-    assert!(size_of::<Slots>() == 5 * 8);
+    assert!(size_of::<Slots>() == 6 * 8);
     assert!(offset_of!(Slots, export_event) == 0x10);
     assert!(offset_of!(Slots, batch_begin) == 0x18);
     assert!(offset_of!(Slots, batch_end) == 0x20);
+    assert!(offset_of!(Slots, take_lost) == 0x28);
     assert!(offset_of!(Vtable, slots) == 16);
     assert!(size_of::<Offer>() == 8);
     assert!(size_of::<RichEvent>() == 40);

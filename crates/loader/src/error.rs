@@ -82,7 +82,7 @@ pub enum LoadError {
 #[non_exhaustive]
 pub enum CreateError {
     /// It returned null. Upstream's plugins do so after writing the reason to NIXL's log.
-    #[error("the plugin returned no exporter")]
+    #[error("the plugin returned no exporter (its own log line says why)")]
     Null,
     /// It threw `nixlTelemetryBindFailed`: its address is taken. NIXL 1.5 goes on without telemetry then.
     #[error("the plugin could not bind its address: {0}")]

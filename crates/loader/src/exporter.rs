@@ -6,9 +6,9 @@ use core::ptr::NonNull;
 use nixl_telemetry_abi::raw;
 use nixl_telemetry_event::{Event, Status};
 
-use crate::Plugin;
 use crate::batch::Batch;
 use crate::guard::{self, Counts};
+use crate::{Form, Plugin};
 
 /// A running exporter. `Drop` deletes it, which is its last chance to write what it holds.
 ///
@@ -44,6 +44,8 @@ pub enum Failure {
     Refused(i32),
     /// It threw: `what()`, or the name of the type if that is no `std::exception`.
     Threw(String),
+    /// It lost a batch whose events it had taken; its own log says why.
+    Lost,
 }
 
 impl Exporter {
@@ -57,11 +59,16 @@ impl Exporter {
     /// An event that fails does not keep the next from being tried, and an exporter that threw goes on being used.
     /// Events without a timestamp carry 0 where the form has one; NIXL up to 1.0.1 would stamp them.
     pub fn export(&mut self, events: &[Event<'_>]) -> Exported {
-        let (raw, hooks) = (self.raw, self.plugin.has_batch_hooks());
+        let known_slots = match (self.plugin.form(), self.plugin.has_batch_hooks()) {
+            (Form::Rich, _) => 6,
+            (_, true) => 5,
+            (_, false) => 3,
+        };
+        let raw = self.raw;
         let (counts, unsupported) = self.batch.with(events, |events| {
-            // SAFETY: the exporter is alive and borrowed exclusively; hooks are known to exist where they are called;
+            // SAFETY: the exporter is alive and borrowed exclusively; slots are known to exist where they are called;
             // the events are in the form of the plugin.
-            unsafe { guard::export(raw, hooks, events) }
+            unsafe { guard::export(raw, known_slots, events) }
         });
         let Counts { accepted, failed, first_failure } = counts;
         Exported { accepted, failed, unsupported, first_failure }
@@ -95,6 +102,7 @@ impl fmt::Display for Failure {
                 None => write!(f, "refused an event with status {code}"),
             },
             Self::Threw(what) => write!(f, "threw: {what}"),
+            Self::Lost => f.write_str("lost a batch it had taken (its own log line says why)"),
         }
     }
 }

@@ -5,6 +5,7 @@
 //
 // Each function here calls one of the plugin's and reports what became of it. None of them throws.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -44,6 +45,7 @@ struct Slots {
     std::int32_t (*export_event)(Exporter *, const void *);
     void (*batch_begin)(Exporter *);
     void (*batch_end)(Exporter *);
+    std::uint64_t (*take_lost)(Exporter *);
 };
 
 struct Exporter {
@@ -69,10 +71,13 @@ using Create = Created (*)(const InitParams &);
 static_assert(sizeof(std::string) == 32);
 static_assert(sizeof(InitParams) == 40 && offsetof(InitParams, max_events_buffered) == 32);
 static_assert(sizeof(Created) == 8 && !std::is_trivially_copyable_v<Created>);
-static_assert(sizeof(Slots) == 40);
+static_assert(sizeof(Slots) == 48);
+
+// How far a vtable is known to reach: to `export_event`, to the batch hooks, to the end.
+constexpr std::uint32_t WITH_HOOKS = 5, WITH_LOST = 6;
 
 // How a call ended; `raw::How` in guard.rs.
-enum How : std::uint32_t { RETURNED = 0, REFUSED = 1, BIND_FAILED = 2, THREW = 3 };
+enum How : std::uint32_t { RETURNED = 0, REFUSED = 1, BIND_FAILED = 2, THREW = 3, LOST = 4 };
 
 constexpr std::size_t TEXT_SIZE = 512;
 
@@ -167,11 +172,11 @@ Exporter *nixl_telemetry_guard_create(Create create, const char *agent, std::siz
 }
 
 // `hooks`: whether the vtable is known to have the last two slots.
-void nixl_telemetry_guard_export(Exporter *exporter, bool hooks, const unsigned char *events, std::size_t count,
+void nixl_telemetry_guard_export(Exporter *exporter, std::uint32_t known_slots, const unsigned char *events, std::size_t count,
                                  std::size_t stride, Batch *batch) noexcept {
     Outcome spare;
     const Slots &slots = *exporter->slots;
-    if (hooks) guarded(batch->slot(spare), [&] { slots.batch_begin(exporter); });
+    if (known_slots >= WITH_HOOKS) guarded(batch->slot(spare), [&] { slots.batch_begin(exporter); });
     for (std::size_t i = 0; i < count; ++i) {
         std::int32_t status = 0;
         Outcome &slot = batch->slot(spare);
@@ -186,7 +191,17 @@ void nixl_telemetry_guard_export(Exporter *exporter, bool hooks, const unsigned 
             slot.status = status;
         }
     }
-    if (hooks) guarded(batch->slot(spare), [&] { slots.batch_end(exporter); });
+    if (known_slots >= WITH_HOOKS) guarded(batch->slot(spare), [&] { slots.batch_end(exporter); });
+    if (known_slots >= WITH_LOST) {
+        std::uint64_t lost = 0;
+        Outcome &slot = batch->slot(spare);
+        guarded(slot, [&] { lost = slots.take_lost(exporter); });
+        // More than was taken is no answer.
+        lost = std::min(lost, batch->accepted);
+        batch->accepted -= lost;
+        batch->failed += lost;
+        if (lost > 0 && slot.how == RETURNED) slot.set(LOST, nullptr);
+    }
 }
 
 void nixl_telemetry_guard_delete(Exporter *exporter, Outcome *outcome) noexcept {

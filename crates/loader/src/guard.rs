@@ -89,19 +89,20 @@ pub(crate) unsafe fn create(
     outcome.into_result().map(|()| NonNull::new(exporter))
 }
 
-/// Hands over a batch: `onBatchBegin` if `hooks`, `exportEvent` for each event, `onBatchEnd` if `hooks`.
+/// Hands over a batch: `onBatchBegin`, `exportEvent` for each event, `onBatchEnd`, and the question what was lost; of
+/// these, what the first `known_slots` of the vtable hold.
 ///
 /// # Safety
 /// * `exporter` came from [`create`], was not deleted, and nobody else uses it during the call.
-/// * With `hooks`, its vtable has five slots.
+/// * Its vtable has `known_slots` slots, at least three.
 /// * `events` describes readable memory that holds events of the form the exporter takes.
-pub(crate) unsafe fn export(exporter: NonNull<raw::Exporter>, hooks: bool, events: &Events) -> Counts {
+pub(crate) unsafe fn export(exporter: NonNull<raw::Exporter>, known_slots: u32, events: &Events) -> Counts {
     let mut batch = Batch { accepted: 0, failed: 0, first: Outcome::NEW };
     // SAFETY: the caller vouches for exporter, slots and events; the batch is a valid place to write.
     unsafe {
         nixl_telemetry_guard_export(
             exporter.as_ptr(),
-            hooks,
+            known_slots,
             events.first,
             events.count,
             events.stride,
@@ -111,6 +112,7 @@ pub(crate) unsafe fn export(exporter: NonNull<raw::Exporter>, hooks: bool, event
     let first_failure = match batch.first.how {
         How::RETURNED => None,
         How::REFUSED => Some(Failure::Refused(batch.first.status)),
+        How::LOST => Some(Failure::Lost),
         _ => Some(Failure::Threw(batch.first.text())),
     };
     Counts { accepted: batch.accepted, failed: batch.failed, first_failure }
@@ -134,6 +136,7 @@ impl How {
     const RETURNED: u32 = 0;
     const REFUSED: u32 = 1;
     const BIND_FAILED: u32 = 2;
+    const LOST: u32 = 4;
 }
 
 #[repr(C)]
@@ -184,7 +187,7 @@ unsafe extern "C" {
     ) -> *mut raw::Exporter;
     fn nixl_telemetry_guard_export(
         exporter: *mut raw::Exporter,
-        hooks: bool,
+        known_slots: u32,
         events: *const u8,
         count: usize,
         stride: usize,

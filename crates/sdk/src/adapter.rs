@@ -44,13 +44,14 @@ pub fn create<E: Exporter>(name: &'static str, params: CreateParams<'_>) -> Opti
 }
 
 pub(crate) fn create_with<E: Exporter>(name: &'static str, agent: Agent, settings: &Settings) -> Option<Adapter<E>> {
+    // Looked at while all is well, too: who misspells it should not learn so on the bad day.
+    let policy = settings.get(&ON_ERROR).map(|found| found.value).unwrap_or_else(|error| {
+        log::error!("{error}; taking degrade");
+        OnError::Degrade
+    });
     let exporter = match contained(|| E::open(&agent, settings)) {
         Ok(exporter) => Some(exporter),
         Err(failure) => {
-            let policy = settings.get(&ON_ERROR).map(|found| found.value).unwrap_or_else(|error| {
-                log::error!("{error}; taking degrade");
-                OnError::Degrade
-            });
             let agent = agent.name();
             if policy == OnError::Fail {
                 log::error!("exporter {name} of agent {agent} is refused: {failure}");
@@ -144,6 +145,14 @@ impl<E: Exporter> plugin::Exporter for Adapter<E> {
             Mode::Announced(pump) => pump.close_batch(),
             Mode::Timed(timed) => timed.close_batch(),
             Mode::Inert => {}
+        }
+    }
+
+    fn take_lost(&mut self) -> u64 {
+        match &mut self.mode {
+            Mode::Announced(pump) => pump.take_lost(),
+            Mode::Timed(timed) => timed.take_lost(),
+            Mode::Inert => 0,
         }
     }
 }
@@ -303,6 +312,8 @@ mod tests {
             adapter.batch_begin();
             assert_eq!(export(&mut adapter, values), [Status::Success; 2]);
             adapter.batch_end();
+            // A host that asks learns it, once.
+            assert_eq!([adapter.take_lost(), adapter.take_lost()], [if values == [3, 13] { 2 } else { 0 }, 0]);
         }
         let Mode::Announced(pump) = &mut adapter.mode else { panic!("announced") };
         let counts = pump.finish();

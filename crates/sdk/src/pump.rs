@@ -21,6 +21,8 @@ pub(crate) struct Pump<E> {
     exporter: Option<E>,
     buffer: Buffer,
     counts: Counts,
+    /// Events that were taken and have failed since, and the host was not told.
+    lost: u64,
 }
 
 /// What became of the events of one exporter: `taken = exported + failed + discarded + waiting`.
@@ -40,7 +42,7 @@ pub struct Counts {
 impl<E: Exporter> Pump<E> {
     pub(crate) fn new(name: &'static str, agent: Agent, exporter: Option<E>) -> Self {
         let buffer = if exporter.is_some() { Buffer::new() } else { Buffer::default() };
-        Self { name, agent, exporter, buffer, counts: Counts::default() }
+        Self { name, agent, exporter, buffer, counts: Counts::default(), lost: 0 }
     }
 
     /// Whether there is no exporter, and events are only counted.
@@ -61,6 +63,11 @@ impl<E: Exporter> Pump<E> {
             self.close_batch();
         }
         Status::Success
+    }
+
+    /// Events lost after `push` took them, since the last call.
+    pub(crate) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 
     /// Whether no event waits for its batch to be closed.
@@ -84,6 +91,7 @@ impl<E: Exporter> Pump<E> {
             Ok(()) => self.counts.exported += events,
             Err(failure) => {
                 self.counts.failed += events;
+                self.lost += events;
                 log::error!("{self}: {failure}; {events} events are lost");
                 self.give_up_after(&failure);
             }

@@ -83,6 +83,10 @@ impl<E: Exporter> Timed<E> {
         self.shared.lock().pump.close_batch();
     }
 
+    pub(crate) fn take_lost(&self) -> u64 {
+        self.shared.lock().pump.take_lost()
+    }
+
     /// Ends the thread, then the exporter, in the caller's thread.
     pub(crate) fn finish(self) {
         self.shared.lock().ended = true;

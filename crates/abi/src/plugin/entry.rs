@@ -153,6 +153,13 @@ pub(crate) unsafe extern "C" fn batch_end<P: Plugin>(this: *mut raw::Exporter) {
     unsafe { call::<P, _>(this, "onBatchEnd", P::Exporter::batch_end) };
 }
 
+/// # Safety
+/// As [`destroy`].
+pub(crate) unsafe extern "C" fn take_lost<P: Plugin>(this: *mut raw::Exporter) -> u64 {
+    // SAFETY: the host's pointer, in one of its serial calls.
+    unsafe { call::<P, _>(this, "take_lost", P::Exporter::take_lost) }.unwrap_or(0)
+}
+
 /// Calls a method of the exporter unless an earlier one panicked.
 ///
 /// # Safety

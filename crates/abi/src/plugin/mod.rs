@@ -69,6 +69,12 @@ pub trait Exporter: Send + 'static {
 
     /// A flush has ended.
     fn batch_end(&mut self) {}
+
+    /// Events that [`export`](Self::export) took without an error and that were lost afterwards, since the last call.
+    /// Asked after each batch by a host that has negotiated.
+    fn take_lost(&mut self) -> u64 {
+        0
+    }
 }
 
 /// Exports a [`Plugin`] under the symbols hosts look for: init, fini, and the one that negotiates rich events.

@@ -85,7 +85,7 @@ impl<E> ExporterObject<E> {
     }
 }
 
-/// The vtable of a plugin's exporter for one host. Five slots whatever the host, so that none can run off its end.
+/// The vtable of a plugin's exporter for one host. All slots whatever the host, so that none can run off its end.
 struct Vtables<P, S>(core::marker::PhantomData<(P, S)>);
 
 impl<P: Plugin, S: Speaker> Vtables<P, S> {
@@ -98,6 +98,7 @@ impl<P: Plugin, S: Speaker> Vtables<P, S> {
             export_event: entry::export_event::<P, S>,
             batch_begin: entry::batch_begin::<P>,
             batch_end: entry::batch_end::<P>,
+            take_lost: entry::take_lost::<P>,
         },
     };
 }

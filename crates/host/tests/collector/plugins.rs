@@ -52,7 +52,10 @@ fn a_plugin_gets_every_event_and_its_end() {
 #[test]
 fn a_plugin_that_creates_nothing_fails_or_degrades() {
     let error = Collector::create("null", &settings(&[FAIL])).unwrap_err().to_string();
-    let (start, end) = ("NIXL_TELEMETRY_EXPORTER names \"lines\" (environment): ", ": the plugin returned no exporter");
+    let (start, end) = (
+        "NIXL_TELEMETRY_EXPORTER names \"lines\" (environment): ",
+        ": the plugin returned no exporter (its own log line says why)",
+    );
     assert!(error.starts_with(start) && error.ends_with(end), "{error}");
 
     let kept = RecordingSink::new();
