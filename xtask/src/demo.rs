@@ -16,6 +16,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Outcome {
     let folder = target.join("release");
     let program = folder.join("nixl-telemetry");
     // In this process's place, so that Ctrl-C and the exit code are the demo's. Plugins beside the program are found.
+    // The `--` that separates cargo's arguments from the demo's, if the alias has not taken it.
+    let mut arguments = arguments.peekable();
+    arguments.next_if(|argument| argument == "--");
     let error = Command::new(&program).arg("demo").args(arguments).exec();
     Err(format!("cannot start {}: {error}", program.display()))
 }

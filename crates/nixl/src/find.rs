@@ -252,6 +252,9 @@ fn given(folder: &Path) -> Vec<Candidate> {
     if folder.join("pyvenv.cfg").is_file() {
         return environment(Origin::Folder, &folder);
     }
+    if folder.file_name() == Some(OsStr::new(LIBNIXL)) && folder.is_file() {
+        return vec![(Origin::Folder, Ok(folder.parent().map(Path::to_owned).unwrap_or_default()))];
+    }
     vec![(Origin::Folder, Ok(folder))]
 }
 

@@ -225,7 +225,7 @@ impl Open {
                 Some(Errno::ISDIR) => "is a directory, expected a file".into(),
                 Some(Errno::LOOP) => "is a symbolic link, expected the file itself".into(),
                 Some(Errno::NXIO) => NO_FILE.into(),
-                Some(Errno::NOENT | Errno::NOTDIR) => {
+                Some(Errno::NOENT | Errno::NOTDIR) if !folder.is_dir() => {
                     format!("its folder {} does not exist, expected one that does", folder.display())
                 }
                 _ => describe(&error),

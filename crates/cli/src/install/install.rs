@@ -2,6 +2,7 @@
 
 //! `nixl-telemetry install`.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,7 @@ use crate::plugin::fit::{Fit, fit};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, after_long_help = help::after(EXAMPLES, &[&[&PLUGIN_DIR]]))]
 pub(crate) struct Arguments {
-    /// Exporters to install; all there are, if none is named
+    /// Exporters to install; all of this project's, if none is named
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]
@@ -51,6 +52,9 @@ Examples:
   nixl-telemetry install                           every exporter there is, into the NIXL of this environment
   nixl-telemetry install csv --nixl /opt/venv
   nixl-telemetry install csv --as prometheus --replace --dry-run";
+
+/// The exporters of this project: what else lies beside the program, an example say, is installed by name only.
+const EXPORTERS: [&str; 1] = ["csv"];
 
 /// Names NIXL has itself, so that it never looks for their files.
 const BUILT_IN: [&str; 2] = ["BUFFER", "NOP"];
@@ -134,8 +138,9 @@ fn plan(arguments: &Arguments, folder: &Folder<'_>, manifest: &Manifest) -> anyh
 }
 
 fn all(supply: &SearchPath) -> anyhow::Result<Vec<String>> {
-    let names: Vec<String> =
-        supply.list().into_iter().filter(|plugin| !plugin.shadowed).map(|plugin| plugin.name).collect();
+    let there = supply.list();
+    let ours = EXPORTERS.into_iter().filter(|name| there.iter().any(|plugin| plugin.name == *name));
+    let names: Vec<String> = ours.map(str::to_owned).collect();
     if names.is_empty() {
         let looked: String = supply.directories().iter().map(|path| format!("\n  {}", path.display())).collect();
         bail!("there is nothing to install; `--from DIR` says where plugins lie; looked into:{looked}");
@@ -243,10 +248,13 @@ fn advise(jobs: &[Job], nixl: &Found) -> anyhow::Result<()> {
         complain(Style::Odd, "warning", &message);
     }
     if let [job, ..] = jobs {
+        let program = env::args().next().unwrap_or_else(|| "nixl-telemetry".to_owned());
+        let names: Vec<_> = jobs.iter().map(|job| job.name.as_str()).collect();
         print(&format!(
             "\nuse:    NIXL_TELEMETRY_ENABLE=y NIXL_TELEMETRY_EXPORTER={} and the exporter's own settings\n\
-             undo:   nixl-telemetry uninstall --nixl {}\n",
+             undo:   {program} uninstall {} --nixl {}\n",
             job.name,
+            names.join(" "),
             nixl.folder().display()
         ))?;
     }
@@ -255,4 +263,18 @@ fn advise(jobs: &[Job], nixl: &Found) -> anyhow::Result<()> {
 
 fn inspect(file: &Path) -> anyhow::Result<Inspection> {
     nixl_telemetry_loader::inspect(file).with_context(|| format!("{} is no plugin", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exporters_are_those_of_the_workspace() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../exporters");
+        let mut folders: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        folders.sort();
+        assert_eq!(EXPORTERS.map(str::to_owned).to_vec(), folders);
+    }
 }
