@@ -138,13 +138,19 @@ fn the_documented_commands_run() {
         "examples/cpp-v2/README.md",
     ] {
         let text = fs::read_to_string(workspace_root().join(document)).unwrap();
-        for block in blocks(&text) {
+        for block in blocks(&text, "sh") {
             if not_here.iter().any(|command| block.contains(command)) {
                 continue;
             }
             let output = Command::new("bash")
                 .args(["-euo", "pipefail", "-c", &block.replace("/tmp/", &format!("{}/", home.path().display()))])
-                .current_dir(workspace_root().join(document).parent().unwrap())
+                // The examples' commands are run where the examples are, all others at the root.
+                .current_dir(
+                    workspace_root()
+                        .join(if document.starts_with("examples") { document } else { "README.md" })
+                        .parent()
+                        .unwrap(),
+                )
                 .env("NIXL", sandbox.path())
                 .env("SERVER", &server)
                 .env("AGENT", workspace_root().join("e2e/python_agent.py"))
@@ -164,9 +170,25 @@ fn the_documented_commands_run() {
     assert!(ran >= 8, "only {ran} blocks were run");
 }
 
-/// The `sh` blocks of a Markdown text.
-fn blocks(text: &str) -> Vec<String> {
-    let after = text.split("```sh\n").skip(1);
+/// The guide explains code that is built, tested and loaded into NIXL, and it is as short as the guide says.
+#[test]
+fn the_guide_shows_the_example_as_it_is() {
+    let read = |path: &str| fs::read_to_string(workspace_root().join(path)).unwrap();
+    let (guide, example) = (read("docs/writing-an-exporter.md"), read("examples/rust/src/lib.rs"));
+    let shown = blocks(&guide, "rust");
+    assert_eq!(shown.len(), 3);
+    for block in shown {
+        assert!(example.contains(&block), "not in examples/rust/src/lib.rs:\n{block}");
+    }
+    let code = example.split("#[cfg(test)]").next().unwrap();
+    let lines = code.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("//")).count();
+    assert!(lines < 30, "a complete exporter has {lines} lines");
+}
+
+/// The blocks of one language in a Markdown text.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    let after = text.split(&fence).skip(1);
     after.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 

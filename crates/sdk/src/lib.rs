@@ -128,8 +128,3 @@ pub mod __private {
 
     pub use crate::adapter::{Adapter, create};
 }
-
-/// The guide for authors, whose code the documentation tests compile and run.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/writing-an-exporter.md")]
-pub struct WritingAnExporter;
