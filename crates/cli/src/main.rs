@@ -5,7 +5,8 @@
 //! One file a command; what several of them use is under `common`. What a command has to say goes to standard output
 //! in one piece, errors and progress to standard error.
 //!
-//! Exit codes: 0 done, 1 failed, 2 called the wrong way, 130 and 143 ended by Ctrl-C and SIGTERM.
+//! Exit codes: 0 done, 1 failed, 2 called the wrong way, 130 and 143 ended by Ctrl-C and SIGTERM; `run` becomes the
+//! program it runs, and ends as that does.
 
 #![forbid(unsafe_code)]
 
@@ -14,12 +15,13 @@ mod demo;
 mod detect;
 mod install;
 mod plugin;
+mod run;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Telemetry of NIXL: see it work, look at plugins, put them into a NIXL.
+/// Telemetry of NIXL: see it work, look at plugins, put them into a NIXL, run programs with it.
 #[derive(Debug, Parser)]
 #[command(name = "nixl-telemetry", version, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
@@ -32,6 +34,8 @@ Examples:
   nixl-telemetry demo                            real transfers, their telemetry in a CSV file
   nixl-telemetry nixl detect                     which NIXL is here, and of which generation
   nixl-telemetry install csv                     put the exporter csv into that NIXL
+  nixl-telemetry run --exporter csv -- python3 server.py
+                                                 a program, with this collector in its NIXL
   nixl-telemetry demo --agent nixl               the same transfers through NIXL itself
   nixl-telemetry plugin inspect libtelemetry_exporter_csv.so";
 
@@ -44,6 +48,7 @@ enum Command {
     Nixl(Nixl),
     Install(install::install::Arguments),
     Uninstall(install::uninstall::Arguments),
+    Run(run::Arguments),
 }
 
 /// About the NIXL of this machine.
@@ -61,5 +66,6 @@ fn main() -> ExitCode {
         Command::Nixl(Nixl::Detect(arguments)) => detect::run(&arguments),
         Command::Install(arguments) => install::install::run(&arguments),
         Command::Uninstall(arguments) => install::uninstall::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
     })
 }

@@ -24,6 +24,7 @@ fn every_command_explains_itself() {
     check(&["nixl", "detect"], &["--nixl <DIR>", "NIXL_PLUGIN_DIR"]);
     check(&["install"], &["--replace", "--dry-run", "--as <NAME>"]);
     check(&["uninstall"], &["--force", "--forget"]);
+    check(&["run"], &["--exporter", "--set", "-v", "NIXL_TELEMETRY_ENABLE"]);
 }
 
 #[test]
@@ -53,6 +54,8 @@ fn a_wrong_call_is_usage() {
     check(&["install", "a", "b", "--as", "other"], "expected exactly one NAME to install");
     check(&["uninstall", "--force", "--forget"], "cannot be used with");
     check(&["plugin", "inspect"], "required");
+    check(&["run"], "required");
+    check(&["run", "--set", "X", "true"], "expected KEY=VALUE");
 }
 
 #[test]

@@ -80,3 +80,8 @@ pub use in_flight::{InFlight, XferTelemetry};
 pub use recorder::{Direction, Recorder, Transfer};
 pub use recording::{RecordedEvent, RecordingSink};
 pub use sink::{Exported, Nop, Sink};
+
+/// The README, whose code the documentation tests compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

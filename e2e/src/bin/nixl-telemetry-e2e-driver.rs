@@ -3,7 +3,7 @@
 //! Runs a fixed workload on two agents of a real NIXL and prints what it did as JSON: the truth to hold the exported
 //! events against. Telemetry is whatever the environment tells NIXL.
 //!
-//! `nixl-telemetry-e2e-driver NIXL-FOLDER TRANSFERS LINGER-MS`
+//! `nixl-telemetry-e2e-driver NIXL-FOLDER TRANSFERS LINGER-MS [LARGEST-BYTES]`; with the last, all is between memory.
 
 #![forbid(unsafe_code)]
 
@@ -25,13 +25,14 @@ fn main() -> anyhow::Result<()> {
         Ok(text.to_string_lossy().parse()?)
     };
     let (transfers, linger) = (number()?, Duration::from_millis(number()?));
+    let largest = number().ok();
 
     let library = Library::open(&find(Some(&folder))?.capi()?)?;
     let engine = RealEngine::new(library, RealOptions { linger, ..RealOptions::default() })?;
     let workload = Workload {
         transfers,
-        sizes: Sizes::Range { min: 1, max: 100_000 },
-        file_percent: 10,
+        sizes: Sizes::Range { min: 1, max: largest.unwrap_or(100_000) },
+        file_percent: if largest.is_some() { 0 } else { 10 },
         threads: 2,
         provoke_errors: true,
         ..Workload::default()

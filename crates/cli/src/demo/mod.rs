@@ -171,7 +171,8 @@ impl Arguments {
     }
 }
 
-fn parse_setting(text: &str) -> Result<(String, String), String> {
+/// `KEY=VALUE`, for the option `--set`.
+pub(crate) fn parse_setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && !text.contains('\0') => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
