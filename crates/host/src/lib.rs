@@ -54,6 +54,7 @@
 #![forbid(unsafe_code)]
 
 mod allowlist;
+mod budget;
 mod builder;
 mod choose;
 mod clock;
@@ -63,14 +64,19 @@ mod error;
 mod flusher;
 mod fnmatch;
 mod in_flight;
+mod lane;
 mod ledger;
 mod lenient;
+mod local;
 mod outlet;
+mod record;
 mod recorder;
 mod recording;
 pub mod settings;
 mod sink;
 mod staging;
+mod sync;
+mod ticker;
 
 pub use builder::Builder;
 pub use collector::Collector;
