@@ -132,7 +132,9 @@ impl Segment {
 
     fn slot(&self, position: u64) -> &Slot {
         // The length is a power of two, and no index reaches it.
-        &self.slots[position as usize & (self.slots.len() - 1)]
+        #[expect(clippy::cast_possible_truncation, reason = "the mask is of the low bits only")]
+        let index = position as usize & (self.slots.len() - 1);
+        &self.slots[index]
     }
 
     fn length(&self) -> u64 {
@@ -435,7 +437,7 @@ mod tests {
         let mut values = Vec::new();
         thread::scope(|scope| {
             scope.spawn(move || (0..EVENTS).for_each(|value| assert!(write(&mut writer, value, 1, PLENTY))));
-            while values.len() < EVENTS as usize {
+            while (values.len() as u64) < EVENTS {
                 values.extend(read(&lane));
             }
         });
@@ -463,7 +465,7 @@ mod tests {
                     }
                 });
             }
-            while values.len() < 8 * TURNS as usize {
+            while (values.len() as u64) < 8 * TURNS {
                 values.extend(read(&lane));
                 thread::yield_now();
             }
@@ -494,6 +496,13 @@ mod models {
 
     const PLENTY: Bounds = Bounds { events: None, bytes: u64::MAX };
 
+    /// All interleavings with at most two preemptions, which is where the bugs of such code are found.
+    fn model(body: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(2);
+        builder.check(body);
+    }
+
     fn write(writer: &mut Writer, value: u64, bounds: Bounds) -> bool {
         let record = [value, value, value, value];
         writer.push(&record, 1) || writer.push_slowly(&record, 1, bounds) != Pushed::Dropped
@@ -510,7 +519,7 @@ mod models {
     /// Four records go through segments of two and four, while they are read.
     #[test]
     fn growth() {
-        loom::model(|| {
+        model(|| {
             let (lane, mut writer) = Lane::new(PLENTY).unwrap();
             let producer = thread::spawn(move || (1..=4).for_each(|value| assert!(write(&mut writer, value, PLENTY))));
             let mut values = Vec::new();
@@ -525,7 +534,7 @@ mod models {
     /// Slots are used again, and what finds no room is counted.
     #[test]
     fn wrap_and_overflow() {
-        loom::model(|| {
+        model(|| {
             let bounds = Bounds { events: Some(2), bytes: u64::MAX };
             let (lane, mut writer) = Lane::new(bounds).unwrap();
             let producer = thread::spawn(move || (1..=4).filter(|value| write(&mut writer, *value, bounds)).collect());
@@ -542,7 +551,7 @@ mod models {
     /// A thread ends and another goes on, while the lane is read.
     #[test]
     fn exit_and_reuse() {
-        loom::model(|| {
+        model(|| {
             let (lane, mut writer) = Lane::new(PLENTY).unwrap();
             let first = thread::spawn(move || assert!(write(&mut writer, 1, PLENTY)));
             let other = Arc::clone(&lane);
