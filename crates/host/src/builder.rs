@@ -5,16 +5,21 @@ use std::sync::Arc;
 
 use nixl_telemetry_loader::SearchPath;
 use nixl_telemetry_log::{error, warn};
-use nixl_telemetry_settings::Settings;
+use nixl_telemetry_settings::{Origin, Settings};
 
 use crate::allowlist::Allowlist;
 use crate::choose::{self, Context};
+use crate::clock::Clock;
 use crate::collector::Collector;
+use crate::lane::Bounds;
 use crate::ledger::Ledger;
 use crate::lenient::Lenient;
 use crate::outlet::Outlet;
+use crate::record::Expansion;
 use crate::recorder::Shared;
-use crate::settings::{BUFFER_SIZE, ENABLE, ENABLED_METRICS, EXPORTER, OnError, RUN_INTERVAL, SHUTDOWN_TIMEOUT};
+use crate::settings::{
+    BUFFER_SIZE, ENABLE, ENABLED_METRICS, EXPORTER, MEMORY_BUDGET, OnError, RUN_INTERVAL, SHUTDOWN_TIMEOUT, TIMESTAMPS,
+};
 use crate::staging::Staging;
 use crate::{Error, Sink};
 
@@ -97,9 +102,12 @@ impl Builder {
             return Ok(None);
         }
 
-        let buffer_size = lenient.get(&BUFFER_SIZE)?;
-        let staging = Staging::new(buffer_size, lenient.get(&RUN_INTERVAL)?.duration());
+        let (buffer_size, is_bound) = buffer_size(&mut lenient)?;
+        let interval = lenient.get(&RUN_INTERVAL)?.duration();
         let allowlist = allowlist(&agent, &lenient.get(&ENABLED_METRICS)?);
+        let bounds = Bounds { events: is_bound.then_some(buffer_size), bytes: lenient.get(&MEMORY_BUDGET)? };
+        let staging = Staging::new(Expansion::new(&allowlist), bounds, buffer_size, interval);
+        let clock = Clock::new(lenient.get(&TIMESTAMPS)?);
         let shutdown_timeout = lenient.get(&SHUTDOWN_TIMEOUT)?.duration();
 
         let has_sinks = !self.sinks.is_empty();
@@ -110,7 +118,7 @@ impl Builder {
         }
         let ledger = Ledger::new(exporters.iter().map(|(outlet, problem)| (outlet.name().to_owned(), problem.clone())));
         let outlets = exporters.into_iter().map(|(outlet, _)| outlet).collect();
-        let shared = Shared { agent: Arc::clone(&agent), allowlist, staging, ledger };
+        let shared = Shared { agent: Arc::clone(&agent), allowlist, clock, staging, ledger };
         match Collector::start(shared, outlets, shutdown_timeout) {
             Ok(collector) => Ok(Some(collector)),
             Err(error) if lenient.policy() == OnError::Fail => Err(error),
@@ -128,6 +136,15 @@ fn is_on(agent: &str, lenient: &mut Lenient<'_>, capture: bool) -> Result<bool, 
         warn!("agent {agent}: the program asks for telemetry, but {} is off ({})", ENABLE.name(), found.origin);
     }
     Ok(found.value)
+}
+
+/// The setting, and whether somebody made it.
+fn buffer_size(lenient: &mut Lenient<'_>) -> Result<(u64, bool), Error> {
+    let found = lenient.find(&BUFFER_SIZE)?;
+    Ok(match found {
+        Some(found) => (found.value, found.origin != Origin::Default),
+        None => (lenient.get(&BUFFER_SIZE)?, false),
+    })
 }
 
 fn allowlist(agent: &str, setting: &str) -> Allowlist {

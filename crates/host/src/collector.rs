@@ -13,7 +13,7 @@ use crate::outlet::Outlet;
 use crate::recorder::Shared;
 use crate::{Builder, Counts, Error, Recorder};
 
-/// The telemetry of one agent: a buffer, a thread that empties it, and the exporters that thread feeds.
+/// The telemetry of one agent: a buffer for each thread that records, a thread that empties them, and the exporters that thread feeds.
 ///
 /// Dropping it does what [`close`](Self::close) does.
 pub struct Collector {
@@ -60,8 +60,8 @@ impl Collector {
         if self.is_elsewhere() {
             return false;
         }
-        let offered = self.shared.staging.urge();
-        self.shared.ledger.wait_completed(offered, timeout)
+        let pass = self.shared.staging.urge();
+        self.shared.ledger.wait_completed(pass, timeout)
     }
 
     /// Stops recording, exports what was recorded, and destroys the exporters.

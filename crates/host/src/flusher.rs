@@ -11,8 +11,9 @@ use nixl_telemetry_thread::{Thread, spawn};
 
 use crate::clock;
 use crate::outlet::Outlet;
+use crate::record::Record;
 use crate::recorder::Shared;
-use crate::staging::Record;
+use crate::staging::Drained;
 
 /// The name of the thread, within the 15 bytes Linux keeps.
 const NAME: &str = "nixl-tlm-flush";
@@ -21,16 +22,17 @@ const NAME: &str = "nixl-tlm-flush";
 pub(crate) struct Flusher {
     shared: Arc<Shared>,
     outlets: Vec<Outlet>,
-    /// The buffer that is not being filled.
+    /// The room of the last batch's records, empty.
     records: Vec<Record>,
+    /// The names of backend events, by number.
+    names: Vec<Arc<str>>,
     /// The room of the last batch, empty.
     batch: Vec<Event<'static>>,
 }
 
 impl Flusher {
     pub(crate) fn new(shared: Arc<Shared>, outlets: Vec<Outlet>) -> Self {
-        let records = shared.staging.second_buffer();
-        Self { shared, outlets, records, batch: Vec::new() }
+        Self { shared, outlets, records: Vec::new(), names: Vec::new(), batch: Vec::new() }
     }
 
     /// Starts the thread.
@@ -47,28 +49,41 @@ impl Flusher {
         self.shared.ledger.finish();
     }
 
-    /// Exports what is staged, to one exporter after another. False if nobody waits for this thread any more.
+    /// Exports what is staged, batch by batch. False if nobody waits for this thread any more.
     fn flush(&mut self) -> bool {
+        loop {
+            match self.flush_batch() {
+                Some(drained) if drained.is_last => return true,
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    }
+
+    /// Exports one batch, to one exporter after another.
+    fn flush_batch(&mut self) -> Option<Drained> {
         let Shared { staging, ledger, allowlist, .. } = &*self.shared;
         let report_drops = allowlist.allows(Kind::TELEMETRY_EVENTS_DROPPED);
-        let Some(drained) = ledger.drain(staging, &mut self.records, report_drops) else { return false };
+        let drained = ledger.drain(staging, (&mut self.records, &mut self.names), report_drops)?;
 
+        let now_us = clock::wall_us();
         let mut batch: Vec<Event<'_>> = mem::take(&mut self.batch);
-        batch.extend(self.records.iter().map(Record::event));
+        for record in self.records.drain(..) {
+            staging.expansion().expand(&record, &self.names, now_us, &mut batch);
+        }
         if report_drops && drained.dropped > 0 {
-            batch.push(Event::new(Kind::TELEMETRY_EVENTS_DROPPED, drained.dropped).at(clock::wall_us()));
+            batch.push(Event::new(Kind::TELEMETRY_EVENTS_DROPPED, drained.dropped).at(now_us));
         }
         if !batch.is_empty() {
             for (index, outlet) in self.outlets.iter_mut().enumerate() {
                 if !ledger.settle(index, outlet.export(&batch)) {
-                    return false;
+                    return None;
                 }
             }
         }
         self.batch = emptied(batch);
-        self.records.clear();
         ledger.complete(drained);
-        true
+        Some(drained)
     }
 }
 

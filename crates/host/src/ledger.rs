@@ -2,10 +2,11 @@
 
 //! The accounts of a collector: what left the buffer, and what each exporter did with it.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::staging::{Drained, Record, Staging};
+use crate::record::Record;
+use crate::staging::{Drained, Staging};
 use crate::{Counts, ExporterCounts};
 
 /// The accounts, kept by the flush thread and read by all.
@@ -22,7 +23,7 @@ struct State {
     /// Events that left the buffer.
     drained: u64,
     reports: u64,
-    /// [`Drained::offered`] of the last drain that every exporter has seen.
+    /// The last pass of drains that every exporter has seen all of.
     completed: u64,
     /// The index of the exporter that is at work.
     busy: usize,
@@ -71,13 +72,18 @@ impl Ledger {
     }
 
     /// Drains the buffer. `None` once the flush thread has been abandoned.
-    pub(crate) fn drain(&self, staging: &Staging, records: &mut Vec<Record>, report_drops: bool) -> Option<Drained> {
+    pub(crate) fn drain(
+        &self,
+        staging: &Staging,
+        (records, names): (&mut Vec<Record>, &mut Vec<Arc<str>>),
+        report_drops: bool,
+    ) -> Option<Drained> {
         let mut state = self.lock();
         if state.end == End::Abandoned {
             return None;
         }
-        let drained = staging.drain(records);
-        state.drained += records.len() as u64;
+        let drained = staging.drain(records, names);
+        state.drained += drained.events;
         state.reports += u64::from(report_drops && drained.dropped > 0);
         state.busy = 0;
         Some(drained)
@@ -103,7 +109,9 @@ impl Ledger {
 
     /// Every exporter has seen what this drain gave.
     pub(crate) fn complete(&self, drained: Drained) {
-        self.lock().completed = drained.offered;
+        if drained.is_last {
+            self.lock().completed = drained.pass;
+        }
         self.changed.notify_all();
     }
 
@@ -121,10 +129,10 @@ impl Ledger {
         self.changed.notify_all();
     }
 
-    /// Waits until all of `offered` is completed; false if that takes too long or will not happen.
-    pub(crate) fn wait_completed(&self, offered: u64, timeout: Duration) -> bool {
-        let is_done = |state: &State| state.completed >= offered || state.end != End::NotYet;
-        self.wait(timeout, is_done).completed >= offered
+    /// Waits until this pass is completed; false if that takes too long or will not happen.
+    pub(crate) fn wait_completed(&self, pass: u64, timeout: Duration) -> bool {
+        let is_done = |state: &State| state.completed >= pass || state.end != End::NotYet;
+        self.wait(timeout, is_done).completed >= pass
     }
 
     /// Waits until the flush thread ends. If that takes too long, what it has not settled is dropped.

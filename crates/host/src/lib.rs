@@ -2,7 +2,7 @@
 
 //! The collector: records telemetry events and feeds them to exporters.
 //!
-//! A [`Collector`] belongs to one agent. Its [`Recorder`] takes events from any thread into a bounded buffer; one
+//! A [`Collector`] belongs to one agent. Its [`Recorder`] writes events into a ring of the calling thread's own; one
 //! thread of the collector hands them on, batch by batch, to one or several exporters: plugins found by name
 //! ([`settings::EXPORTER`]), or a [`Sink`] of the program's own. Which events, how often and to whom is decided by the
 //! settings NIXL has, with the meaning of NIXL 1.5, in [`settings`].
@@ -31,7 +31,12 @@
 //!
 //! # Promises
 //! * Recording never blocks on an exporter, and never fails. What finds no room is dropped, the newest first, a
-//!   transfer's events all together or not at all.
+//!   transfer's events all together or not at all. At default settings only [`settings::MEMORY_BUDGET`] bounds the room;
+//!   rings grow into it in steps.
+//! * A record takes no lock, makes no system call and writes no memory that another recording thread writes, but where a
+//!   thread records for a collector for the first time, where half of its ring is taken, where the ring grows or is full,
+//!   and where it wakes an idle collector. Events of backends look up their name under a lock.
+//! * Events of one thread keep their order. Those of different threads need not: a batch goes thread by thread.
 //! * Every event is accounted for: [`Counts`] says how many each exporter took, and how many were dropped where and why.
 //! * Nothing an exporter does takes the process down. One that cannot be had, refuses or panics costs its events;
 //!   the others go on. One that hangs cannot hold up the end for longer than [`settings::SHUTDOWN_TIMEOUT`].
@@ -39,9 +44,10 @@
 //!
 //! # Differences from NIXL's own collector
 //! * The end drains: NIXL loses what was recorded since its last flush.
-//! * Events carry the time they were recorded.
+//! * Events carry the time they were recorded, as exactly as [`settings::TIMESTAMPS`] asks for.
+//! * [`settings::BUFFER_SIZE`] bounds what waits only where somebody sets it, and then for each thread.
 //! * Several exporters at once.
-//! * An interval of 0 flushes at once instead of spinning, and a buffer half full does not wait for the interval.
+//! * An interval of 0 flushes at once instead of spinning, and a ring half full does not wait for the interval.
 //! * An unusable setting or exporter does not fail the agent unless [`settings::ON_ERROR`] says so.
 //! * Exporters are never called without events. They are destroyed on the thread that called them, after their last
 //!   batch, not on the thread that destroys the agent: only so can the end be bounded.
@@ -49,11 +55,13 @@
 //! # After a fork
 //! The child has no flush thread. Closing or dropping the collector there returns at once and exports nothing, since
 //! all that was recorded before the fork is the parent's. The child must not record: what it records is kept and never
-//! exported, and if another thread was just recording at the moment of the fork, it waits forever.
+//! exported, its coarse times may stand still, and if another thread held a lock of the collector at the moment of the
+//! fork, it may wait forever.
 
 #![forbid(unsafe_code)]
 
 mod allowlist;
+mod budget;
 mod builder;
 mod choose;
 mod clock;
@@ -63,14 +71,19 @@ mod error;
 mod flusher;
 mod fnmatch;
 mod in_flight;
+mod lane;
 mod ledger;
 mod lenient;
+mod local;
 mod outlet;
+mod record;
 mod recorder;
 mod recording;
 pub mod settings;
 mod sink;
 mod staging;
+mod sync;
+mod ticker;
 
 pub use builder::Builder;
 pub use collector::Collector;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
+use std::fmt;
 use std::sync::Arc;
-use std::{fmt, iter};
 
 use nixl_telemetry_event::{Kind, Status};
 
 use crate::allowlist::Allowlist;
-use crate::clock;
+use crate::clock::Clock;
 use crate::ledger::Ledger;
-use crate::staging::{Record, Staging, Subject};
+use crate::record;
+use crate::staging::Staging;
 use crate::{Counts, InFlight};
 
 /// Takes the events of one agent, from any thread.
@@ -27,6 +28,7 @@ pub struct Recorder {
 pub(crate) struct Shared {
     pub(crate) agent: Arc<str>,
     pub(crate) allowlist: Allowlist,
+    pub(crate) clock: Clock,
     pub(crate) staging: Staging,
     pub(crate) ledger: Ledger,
 }
@@ -60,17 +62,10 @@ impl Recorder {
 
     /// Records a completed transfer: post time, transfer time, bytes and one request, in this order. Those of them
     /// that are enabled are kept all together, or dropped all together.
+    #[inline]
     pub fn transfer(&self, transfer: Transfer) {
-        let (bytes, requests) = match transfer.direction {
-            Direction::Write => (Kind::TX_BYTES, Kind::TX_REQUESTS_NUM),
-            Direction::Read => (Kind::RX_BYTES, Kind::RX_REQUESTS_NUM),
-        };
-        self.group(&[
-            (Kind::XFER_POST_TIME, transfer.post_time_us),
-            (Kind::XFER_TIME, transfer.transfer_time_us),
-            (bytes, transfer.bytes),
-            (requests, 1),
-        ]);
+        let Shared { clock, staging, .. } = &*self.shared;
+        staging.offer(&record::transfer(&transfer, clock.now_us()));
     }
 
     /// Records that this many bytes were registered by one call.
@@ -91,17 +86,22 @@ impl Recorder {
     }
 
     /// Records an event of a backend, under its own name of any length. Not every exporter can take it.
+    ///
+    /// Looking up the name takes a lock, and each name is kept as long as the collector: names are for sorts of events,
+    /// not for numbering them.
     pub fn backend(&self, name: &str, value: u64) {
-        if self.shared.allowlist.allows_backend(name) {
-            let timestamp_us = clock::wall_us();
-            let record = Record { subject: Subject::Backend(name.into()), value, timestamp_us };
-            self.shared.staging.offer(1, iter::once(record));
+        let Shared { allowlist, clock, staging, .. } = &*self.shared;
+        if allowlist.allows_backend(name) {
+            staging.offer_backend(name, value, clock.now_us());
         }
     }
 
     /// Records an event of any kind.
     pub fn event(&self, kind: Kind, value: u64) {
-        self.group(&[(kind, value)]);
+        let Shared { allowlist, clock, staging, .. } = &*self.shared;
+        if allowlist.allows(kind) {
+            staging.offer(&record::event(kind, value, clock.now_us()));
+        }
     }
 
     /// Starts the clock of a transfer of `bytes` bytes in `descriptors` pieces. Call it before the backend's post call.
@@ -112,18 +112,6 @@ impl Recorder {
     /// What became of the events so far; works after the collector has gone, too.
     pub fn counts(&self) -> Counts {
         self.shared.ledger.counts(&self.shared.staging)
-    }
-
-    /// Records the enabled ones of `events` together, at one time.
-    fn group(&self, events: &[(Kind, u64)]) {
-        let enabled = events.iter().filter(|(kind, _)| self.shared.allowlist.allows(*kind));
-        let count = enabled.clone().count();
-        if count > 0 {
-            let timestamp_us = clock::wall_us();
-            let record =
-                |(kind, value): &(Kind, u64)| Record { subject: Subject::Kind(*kind), value: *value, timestamp_us };
-            self.shared.staging.offer(count, enabled.map(record));
-        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 //! The settings of the collector, each described once.
 //!
-//! Those up to [`ENABLED_METRICS`] are NIXL's, with the meaning of NIXL 1.5; [`ON_ERROR`] and [`SHUTDOWN_TIMEOUT`] are
+//! Those up to [`ENABLED_METRICS`] are NIXL's, with the meaning of NIXL 1.5; the others are
 //! this project's. Where exporters are looked for is a setting of the loader.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use nixl_telemetry_settings::{Describe, Millis, Setting};
+use nixl_telemetry_settings::{Describe, Dialect, Malformed, Millis, Setting, Value, one_of};
 // With `degrade` an unusable setting keeps its default and an exporter's events are dropped and counted; with `fail` the
 // collector is not created, as in NIXL.
 pub use nixl_telemetry_settings::{ON_ERROR, OnError};
@@ -18,11 +19,15 @@ pub static ENABLE: Setting<bool> = Setting::optional(
     "Turns telemetry on or off; if unset, it is on only where the program asks for it.",
 );
 
-/// How many events wait between two flushes.
+/// How many events make a batch, and, where somebody sets it, how many of one thread wait between two flushes.
+///
+/// In NIXL it bounds what all threads together may have waiting, and its default of 4096 loses most events at full
+/// speed. Here the default bounds batches alone, so that nothing is lost that the budget has room for.
 pub static BUFFER_SIZE: Setting<u64> = Setting::new(
     "NIXL_TELEMETRY_BUFFER_SIZE",
     "4096",
-    "Events kept between two flushes; what finds no room is dropped and counted.",
+    "Events handed to exporters at once, at most. If set, also the events of one thread that may wait for a flush, beyond \
+     which they are dropped and counted; if unset, only NIXL_TELEMETRY_MEMORY_BUDGET bounds them.",
 )
 .unit("events")
 .check("a decimal or 0x-hex number from 1 to 18446744073709551615", |size| *size > 0);
@@ -60,9 +65,56 @@ pub static SHUTDOWN_TIMEOUT: Setting<Millis> = Setting::new(
     "Time the last flush may take before what is left is dropped and counted.",
 );
 
+/// The memory for events that wait.
+pub static MEMORY_BUDGET: Setting<u64> = Setting::new(
+    "NIXL_TELEMETRY_MEMORY_BUDGET",
+    "67108864",
+    "Memory that events waiting for a flush may take in one process; what finds no room is dropped and counted.",
+)
+.unit("bytes")
+.check("a decimal or 0x-hex number from 65536 to 18446744073709551615", |bytes| *bytes >= 65536);
+
+/// When an event is said to have been recorded.
+pub static TIMESTAMPS: Setting<Timestamps> = Setting::new(
+    "NIXL_TELEMETRY_TIMESTAMPS",
+    "coarse",
+    "Time of an event: precise reads the clock for each; coarse is up to about 1 ms old and free; batch is the time of \
+     its flush.",
+);
+
+/// The values of [`TIMESTAMPS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timestamps {
+    /// The clock is read for each record.
+    Precise,
+    /// A time up to about a millisecond old, kept by a thread while many events are recorded.
+    Coarse,
+    /// The time at which its batch was taken.
+    Batch,
+}
+
+impl Value for Timestamps {
+    const TYPE: &'static str = "word";
+    const EXPECTED: &'static str = "precise, coarse or batch";
+
+    fn from_env(text: &OsStr, _: Dialect) -> Result<Self, Malformed> {
+        one_of(text, &[("precise", Self::Precise), ("coarse", Self::Coarse), ("batch", Self::Batch)])
+    }
+}
+
 /// All of them, for `--help`, documentation and checks.
-pub static SETTINGS: &[&dyn Describe] =
-    &[&ENABLE, &BUFFER_SIZE, &RUN_INTERVAL, &EXPORTER, &DIR, &ENABLED_METRICS, &ON_ERROR, &SHUTDOWN_TIMEOUT];
+pub static SETTINGS: &[&dyn Describe] = &[
+    &ENABLE,
+    &BUFFER_SIZE,
+    &RUN_INTERVAL,
+    &EXPORTER,
+    &DIR,
+    &ENABLED_METRICS,
+    &ON_ERROR,
+    &SHUTDOWN_TIMEOUT,
+    &MEMORY_BUDGET,
+    &TIMESTAMPS,
+];
 
 #[cfg(test)]
 mod tests {
@@ -86,6 +138,8 @@ mod tests {
         assert_eq!(settings.get(&RUN_INTERVAL).unwrap().value, Millis(100));
         assert_eq!(settings.get(&ON_ERROR).unwrap().value, OnError::Degrade);
         assert_eq!(settings.get(&SHUTDOWN_TIMEOUT).unwrap().value, Millis(2000));
+        assert_eq!(settings.get(&MEMORY_BUDGET).unwrap().value, 64 << 20);
+        assert_eq!(settings.get(&TIMESTAMPS).unwrap().value, Timestamps::Coarse);
     }
 
     #[test]

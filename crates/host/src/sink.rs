@@ -13,7 +13,7 @@ use nixl_telemetry_loader::Exporter;
 ///
 /// A sink that panics is dropped and gets nothing any more; the other sinks do.
 pub trait Sink: Send {
-    /// Takes one batch, which is never empty, in the order the events were recorded. They are valid during the call
+    /// Takes one batch, which is never empty, in the order each thread recorded its events. They are valid during the call
     /// only.
     ///
     /// If the collector had no room for some events, and their kind is enabled, the last event of the batch is

@@ -85,10 +85,14 @@ fn backend_events_keep_their_whole_name() {
     assert_eq!((events[1].kind, events[1].name.as_str()), (None, "agent_tx_bytes"));
 }
 
-#[test]
-fn events_carry_the_time_of_recording_and_a_group_has_one() {
-    let wall_us = || u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap();
-    let (collector, sink) = recording(&[NEVER]);
+fn wall_us() -> u64 {
+    u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap()
+}
+
+/// The times of a transfer and an event of a backend, with the time before, between and after recording them, and
+/// after the flush.
+fn times(timestamps: &str) -> ([u64; 5], [u64; 4]) {
+    let (collector, sink) = recording(&[NEVER, ("NIXL_TELEMETRY_TIMESTAMPS", timestamps)]);
     let before = wall_us();
     collector.recorder().transfer(WRITE);
     let after = wall_us();
@@ -97,7 +101,27 @@ fn events_carry_the_time_of_recording_and_a_group_has_one() {
     drop(collector);
     let times: Vec<u64> = sink.events().iter().map(|event| event.timestamp_us.unwrap()).collect();
     assert!(times[..4].iter().all(|time| *time == times[0]), "{times:?}");
+    (times.try_into().unwrap(), [before, after, end, wall_us()])
+}
+
+#[test]
+fn events_carry_the_time_of_recording_and_a_group_has_one() {
+    let (times, [before, after, end, _]) = times("precise");
     assert!((before..=after).contains(&times[0]) && (after..=end).contains(&times[4]), "{times:?}");
+}
+
+#[test]
+fn a_coarse_time_is_never_of_the_future() {
+    let (times, [before, after, end, _]) = times("coarse");
+    // How old it is depends on when the system runs the thread that ticks; a minute is no bound of ours.
+    let minute = 60_000_000;
+    assert!((before - minute..=after).contains(&times[0]) && (times[0]..=end).contains(&times[4]), "{times:?}");
+}
+
+#[test]
+fn a_batch_has_one_time() {
+    let (times, [_, _, end, closed]) = times("batch");
+    assert!((end..=closed).contains(&times[0]) && times[0] == times[4], "{times:?}");
 }
 
 /// Lets at least this time pass.
