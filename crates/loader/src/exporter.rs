@@ -31,7 +31,7 @@ pub struct Exported {
     pub accepted: u64,
     /// Events the exporter refused with an error status, or threw an exception at.
     pub failed: u64,
-    /// Events it was not given, because its [`Form`](crate::Form) cannot hold them.
+    /// Events it was not given, because its [`Form`] cannot hold them.
     pub unsupported: u64,
     /// The first thing that went wrong. Without a failed event, it was a batch hook that threw.
     pub first_failure: Option<Failure>,
