@@ -12,6 +12,7 @@ use std::{
 };
 
 use nixl_telemetry_event::{Event, Layout};
+use nixl_telemetry_testkit as testkit;
 use tempfile::TempDir;
 
 /// Events by agent and name: how many, and the sum of their values.
@@ -80,6 +81,21 @@ pub fn nixl_command(program: &Path) -> Command {
     }
     command.env("HOME", "/nonexistent");
     command
+}
+
+/// A shell that runs the script where `/mnt` is a file system of 64 KiB which nobody else sees; `None` if this machine
+/// allows none, see [`testkit::require`].
+pub fn on_small_disk(test: &str, script: &str) -> Option<Command> {
+    const MOUNT: &str = "mount -t tmpfs -o size=64k none /mnt";
+    let shell = |script: &str| {
+        let mut command = nixl_command(Path::new("unshare"));
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+        command
+    };
+    let possible = shell(MOUNT).output().is_ok_and(|output| output.status.success());
+    let missing = || testkit::Missing::new("a private tmpfs", "unshare --user --map-root-user --mount, mount -t tmpfs");
+    testkit::require(test, possible.then_some(()).ok_or_else(missing))?;
+    Some(shell(&format!("{MOUNT} && {script}")))
 }
 
 /// Runs an ignored test of the calling test program in a process of its own, with these variables, and returns what it

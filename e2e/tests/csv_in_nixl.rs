@@ -2,9 +2,9 @@
 
 //! One csv plugin, one file, in every release of NIXL: what it writes is what happened.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command, time::SystemTime};
+use std::{collections::BTreeSet, fs, path::Path, time::SystemTime};
 
-use nixl_telemetry_e2e::{Sandbox, Totals, add, add_ring, nixl_command, truth};
+use nixl_telemetry_e2e::{Sandbox, Totals, add, add_ring, nixl_command, on_small_disk, truth};
 use nixl_telemetry_event::{Category, Generation, Kind};
 use nixl_telemetry_testkit as testkit;
 
@@ -219,23 +219,13 @@ fn a_bad_file_costs_events_and_nothing_else() {
 fn a_full_disk_leaves_whole_lines() {
     let test = "csv on a full disk";
     let Some(release) = testkit::require(test, testkit::nixl_release("1.5.1")) else { return };
-    let mount = |script: &str| {
-        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).output()
-    };
-    let possible = mount("mount -t tmpfs -o size=64k none /mnt").is_ok_and(|output| output.status.success());
-    let missing = || testkit::Missing::new("a private tmpfs", "unshare --user --map-root-user --mount, mount -t tmpfs");
-    let Some(()) = testkit::require(test, possible.then_some(()).ok_or_else(missing)) else { return };
-
     let sandbox = Sandbox::new(&release);
     sandbox.add_plugin(&testkit::plugin("csv"));
     let copy = tempfile::tempdir().unwrap();
-    let script = format!(
-        "mount -t tmpfs -o size=64k none /mnt && '{DRIVER}' '{}' 3000 1500 && cp /mnt/*.csv '{}'",
-        sandbox.path().display(),
-        copy.path().display()
-    );
-    let output = nixl_command(Path::new("unshare"))
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+    let script =
+        format!("'{DRIVER}' '{}' 3000 1500 && cp /mnt/*.csv '{}'", sandbox.path().display(), copy.path().display());
+    let Some(mut shell) = on_small_disk(test, &script) else { return };
+    let output = shell
         .env("NIXL_TELEMETRY_ENABLE", "y")
         .env("NIXL_TELEMETRY_EXPORTER", "csv")
         .env("NIXL_TELEMETRY_RUN_INTERVAL", "10")

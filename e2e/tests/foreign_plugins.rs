@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use nixl_telemetry_e2e::{Sandbox, Totals, add, nixl_command, run_apart, truth};
+use nixl_telemetry_e2e::{Sandbox, Totals, add, on_small_disk, run_apart, truth};
 use nixl_telemetry_event::{Kind, Status};
 use nixl_telemetry_host::{Collector, Direction, Transfer};
 use nixl_telemetry_loader::SearchPath;
@@ -221,18 +221,10 @@ fn misbehaving_in_our_host() {
 #[test]
 fn a_full_disk_is_counted_by_our_host() {
     let test = "a full disk in our host";
-    let mount = "mount -t tmpfs -o size=64k none /mnt";
-    let unshare = |script: &str| {
-        let mut command = nixl_command(Path::new("unshare"));
-        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
-        command
-    };
-    let possible = unshare(mount).output().is_ok_and(|output| output.status.success());
-    let missing = || testkit::Missing::new("a private tmpfs", "unshare --user --map-root-user --mount, mount -t tmpfs");
-    let Some(()) = testkit::require(test, possible.then_some(()).ok_or_else(missing)) else { return };
     let program = std::env::current_exe().unwrap();
     let child = "--exact filling_a_disk --nocapture --include-ignored";
-    let output = unshare(&format!("{mount} && exec '{}' {child}", program.display()))
+    let Some(mut shell) = on_small_disk(test, &format!("exec '{}' {child}", program.display())) else { return };
+    let output = shell
         .env("NIXL_TELEMETRY_CSV_FILE", "/mnt/events.csv")
         .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())
         .output()

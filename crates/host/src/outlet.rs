@@ -2,12 +2,11 @@
 
 //! A sink that cannot hurt.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use nixl_telemetry_event::Event;
-use nixl_telemetry_log::{error, warn};
+use nixl_telemetry_log::{error, panic_text, warn};
 
 use crate::Sink;
 use crate::ledger::Outcome;
@@ -46,7 +45,7 @@ impl Outlet {
                 Outcome { exported, failed, unsupported, ..Outcome::default() }
             }
             Err(payload) => {
-                let problem = format!("panicked: {}", message(payload));
+                let problem = format!("panicked: {}", panic_text(payload));
                 error!("agent {}: exporter {} {problem}; its events are dropped from now on", self.agent, self.name);
                 self.destroy();
                 Outcome { failed: events, problem: Some(problem), ..Outcome::default() }
@@ -58,19 +57,7 @@ impl Outlet {
     pub(crate) fn destroy(&mut self) {
         let sink = self.sink.take();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(sink))) {
-            error!("agent {}: exporter {} panicked at its end: {}", self.agent, self.name, message(payload));
+            error!("agent {}: exporter {} panicked at its end: {}", self.agent, self.name, panic_text(payload));
         }
     }
-}
-
-/// What a panic said.
-fn message(payload: Box<dyn Any + Send>) -> String {
-    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "no message".to_owned(),
-    };
-    // Whatever was thrown may panic again when it is dropped.
-    std::mem::forget(payload);
-    text
 }

@@ -30,6 +30,7 @@ mod limit;
 mod line;
 
 use std::{
+    any::Any,
     fmt::Arguments,
     io::Write as _,
     time::{Instant, SystemTime},
@@ -45,6 +46,19 @@ pub fn write(site: &Site, level: Level, file: &str, line_number: u32, message: A
     let text = line::format(level, SystemTime::now(), line::thread_id(), file, line_number, message, left_out);
     // There is nowhere to report a failure of the log itself.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// What a panic said, for a line that tells of it.
+///
+/// The payload is forgotten rather than dropped: dropping it may panic again.
+pub fn panic_text(payload: Box<dyn Any + Send>) -> String {
+    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "no message".to_owned(),
+    };
+    std::mem::forget(payload);
+    text
 }
 
 /// Logs at a [`Level`] given as its variant: `log!(Warn, "…")`. The arguments are evaluated only if the level is on.
@@ -77,3 +91,26 @@ macro_rules! debug { ($($message:tt)+) => { $crate::log!(Debug, $($message)+) };
 /// Logs every step; hidden by default.
 #[macro_export]
 macro_rules! trace { ($($message:tt)+) => { $crate::log!(Trace, $($message)+) }; }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{catch_unwind, panic_any};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_says_what_it_was_given() {
+        struct Grenade;
+
+        impl Drop for Grenade {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+
+        let text = |body: fn()| panic_text(catch_unwind(body).unwrap_err());
+        assert_eq!(text(|| panic!("as it is")), "as it is");
+        assert_eq!(text(|| panic!("formatted {}", 7)), "formatted 7");
+        assert_eq!(text(|| panic_any(Grenade)), "no message");
+    }
+}

@@ -16,7 +16,7 @@ use std::time::Duration;
 use nixl_telemetry_abi::raw::CxxString;
 use nixl_telemetry_event::{Generation, Kind, Status};
 use nixl_telemetry_host::{Direction, Recorder, Transfer};
-use nixl_telemetry_log::{error, warn};
+use nixl_telemetry_log::{error, panic_text, warn};
 use nixl_telemetry_settings::Settings;
 
 use crate::caller::{self, Nixl};
@@ -372,14 +372,8 @@ fn contain<R>(function: &str, body: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
+// Apart, so that it does not weigh on every function.
 #[cold]
 fn report(function: &str, payload: Box<dyn Any + Send>) {
-    let what = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without a message");
-    error!("{function} panicked: {what}");
-    // A payload may panic when dropped; nothing is worth that.
-    std::mem::forget(payload);
+    error!("{function} panicked: {}", panic_text(payload));
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use std::{
-    any::Any,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -173,7 +172,7 @@ pub(crate) fn contained<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T,
     // never called again, so that nobody sees its broken invariants.
     match catch_unwind(AssertUnwindSafe(|| call().map_err(|error| describe(&*error)))) {
         Ok(result) => result.map_err(Failure::Error),
-        Err(payload) => Err(Failure::Panic(message_of(payload))),
+        Err(payload) => Err(Failure::Panic(log::panic_text(payload))),
     }
 }
 
@@ -186,15 +185,4 @@ fn describe(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-fn message_of(payload: Box<dyn Any + Send>) -> String {
-    let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "without a message".to_owned(),
-    };
-    // A payload may panic when dropped; nothing is worth that.
-    std::mem::forget(payload);
-    message
 }

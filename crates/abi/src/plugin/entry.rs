@@ -193,14 +193,8 @@ fn guard<P: Plugin, R>(entry: &str, body: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
+// Apart, so that it does not weigh on every entry.
 #[cold]
 fn report(plugin: &str, entry: &str, payload: Box<dyn Any + Send>) {
-    let what = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without a message");
-    log::error!("exporter {plugin} panicked in {entry}: {what}");
-    // A payload may panic when dropped; nothing is worth that.
-    std::mem::forget(payload);
+    log::error!("exporter {plugin} panicked in {entry}: {}", log::panic_text(payload));
 }
