@@ -176,9 +176,10 @@ fn the_guide_shows_the_example_as_it_is() {
     let read = |path: &str| fs::read_to_string(workspace_root().join(path)).unwrap();
     let (guide, example) = (read("docs/writing-an-exporter.md"), read("examples/rust/src/lib.rs"));
     let shown = blocks(&guide, "rust");
-    assert_eq!(shown.len(), 3);
-    for block in shown {
-        assert!(example.contains(&block), "not in examples/rust/src/lib.rs:\n{block}");
+    assert_eq!(shown.len(), 5);
+    for (index, block) in shown.iter().enumerate() {
+        let path = if index < 3 { "examples/rust/src/lib.rs" } else { "crates/sdk/tests/guide.rs" };
+        assert!(read(path).contains(block), "not in {path}:\n{block}");
     }
     let code = example.split("#[cfg(test)]").next().unwrap();
     let lines = code.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("//")).count();

@@ -74,8 +74,11 @@ pub struct Exporter {
     pub max_events_buffered: u64,
 }
 
-/// The virtual functions, in order. NIXL before 1.5 never touches the batch hooks, 1.5 calls them unconditionally, and
-/// what stands behind them only a host looks at that has negotiated.
+/// The virtual functions, in order. NIXL before 1.5 never touches the batch hooks, 1.5 calls them unconditionally.
+///
+/// What stands behind them is no part of NIXL's interface but of version 1 of [`RichEvent`]'s: only a host that has
+/// negotiated calls it, and a plugin that has negotiated has all of it. A batch is [`identify`](Self::identify), if it
+/// has an identity, `batch_begin`, its events, its totals, `batch_end`, and the questions what was lost.
 #[repr(C)]
 pub struct Slots {
     /// Complete-object destructor, D1: destroys without freeing. No host calls it.
@@ -89,10 +92,23 @@ pub struct Slots {
     /// `onBatchEnd()`, which must not throw.
     pub batch_end: unsafe extern "C" fn(*mut Exporter),
     /// How many of the events whose `export_event` returned no error have been lost since the last call of this: an
-    /// exporter that collects a batch knows only at its end. Part of version 1 of [`RichEvent`]'s interface, not of
-    /// NIXL's.
+    /// exporter that collects a batch knows only at its end.
     pub take_lost: unsafe extern "C" fn(*mut Exporter) -> u64,
+    /// What the exporter can do besides: [`FEATURE_TOTALS`] or nothing. Asked once, when it has been created.
+    pub features: unsafe extern "C" fn(*mut Exporter) -> u64,
+    /// Takes a total, valid during the call, after the events of a batch: only called with [`FEATURE_TOTALS`]. Returns a
+    /// `nixl_status_t`.
+    pub export_total: unsafe extern "C" fn(*mut Exporter, *const Total) -> i32,
+    /// How many events stood behind the totals whose `export_total` returned no error and that have been lost since the
+    /// last call of this. Only called with [`FEATURE_TOTALS`].
+    pub take_lost_totals: unsafe extern "C" fn(*mut Exporter) -> u64,
+    /// Which batch the next one is, said before it begins. The structure is valid during the call, the memo in it until
+    /// `batch_end` has returned. A batch about which this is not called has no identity.
+    pub identify: unsafe extern "C" fn(*mut Exporter, *const BatchId),
 }
+
+/// The bit in [`Slots::features`] of an exporter that takes totals.
+pub const FEATURE_TOTALS: u64 = 1;
 
 /// A vtable as the Itanium C++ ABI lays it out: two words, then the slots an object points to.
 #[repr(C)]
@@ -138,6 +154,46 @@ impl RichEvent {
     pub const NAMED: u32 = u32::MAX;
 }
 
+/// Events of one kind that were not kept one by one, in version 1 of [`RichEvent`]'s interface.
+#[repr(C)]
+pub struct Total {
+    /// Number of the kind.
+    pub kind: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Number of events.
+    pub count: u64,
+    /// The lower half of the sum of their values.
+    pub sum_low: u64,
+    /// The upper half.
+    pub sum_high: u64,
+}
+
+/// Which batch comes next, in version 1 of [`RichEvent`]'s interface. It holds 4096 events at most.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct BatchId {
+    /// Size of this structure in bytes, so that it may grow.
+    pub size: u32,
+    /// [`BatchId::REPEATED`] or nothing; bits nobody knows are ignored.
+    pub flags: u32,
+    /// A number that tells the collector from others.
+    pub origin: u64,
+    /// The batch's number within its collector: 1, 2, 3, ….
+    pub number: u64,
+    /// Memory that outlives the process, aligned to 8, or null. It is the exporter's until `batch_end` has returned, to
+    /// be read and written atomically; how its words are used is between an exporter and its successors.
+    pub memo: *mut u64,
+    /// Words of it: at least 8, if there is any.
+    pub memo_words: u64,
+}
+
+impl BatchId {
+    /// The flag of a batch that may have been exported already, wholly or in part, by a process that died in the middle
+    /// of it.
+    pub const REPEATED: u32 = 1;
+}
+
 /// [`Plugin::api_version`] of a plugin object that takes version `rich_version` of [`RichEvent`]; no NIXL uses the
 /// numbers from here on.
 pub const fn negotiated_api_version(rich_version: u32) -> u32 {
@@ -154,12 +210,18 @@ const _: () = {
     assert!(offset_of!(InitParams, max_events_buffered) == 32);
     assert!(size_of::<Exporter>() == 16);
     assert!(offset_of!(Exporter, max_events_buffered) == 8);
-    assert!(size_of::<Slots>() == 6 * 8);
+    assert!(size_of::<Slots>() == 10 * 8);
     assert!(offset_of!(Slots, export_event) == 0x10);
     assert!(offset_of!(Slots, batch_begin) == 0x18);
     assert!(offset_of!(Slots, batch_end) == 0x20);
     assert!(offset_of!(Slots, take_lost) == 0x28);
+    assert!(offset_of!(Slots, features) == 0x30);
+    assert!(offset_of!(Slots, export_total) == 0x38);
+    assert!(offset_of!(Slots, take_lost_totals) == 0x40);
+    assert!(offset_of!(Slots, identify) == 0x48);
     assert!(offset_of!(Vtable, slots) == 16);
     assert!(size_of::<Offer>() == 8);
     assert!(size_of::<RichEvent>() == 40);
+    assert!(size_of::<Total>() == 32);
+    assert!(size_of::<BatchId>() == 40);
 };

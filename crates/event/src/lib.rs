@@ -9,6 +9,7 @@
 //! * [`Kind`], [`Category`], [`Status`], [`Unit`]: NIXL's names and numbers, from one table.
 //! * [`Layout`] and [`layout`]: the four binary forms an event has had, side by side, from bytes to [`Event`] and back.
 //! * [`Generation`]: which layout, plugin API and ring version a release speaks.
+//! * [`Total`], [`BatchId`], [`Memo`]: what this project's host and plugins tell each other besides events.
 //!
 //! One name means one thing in every release: old releases report errors as `NIXL_ERR_NOT_FOUND`, new ones as number
 //! 11, and both are read as [`Kind::ERR_NOT_FOUND`], `agent_err_not_found`.
@@ -28,16 +29,22 @@
 
 #![forbid(unsafe_code)]
 
+mod batch_id;
 mod category;
 mod event;
 mod generation;
 mod kind;
 pub mod layout;
+mod memo;
 mod status;
+mod total;
 
+pub use batch_id::BatchId;
 pub use category::Category;
 pub use event::{Event, Name};
 pub use generation::{Generation, ParseGenerationError};
 pub use kind::{Kind, Unit};
 pub use layout::Layout;
+pub use memo::{Memo, MemoWords};
 pub use status::Status;
+pub use total::Total;

@@ -1,132 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! From [`Event`]s to the memory an exporter reads.
+use nixl_telemetry_event::{BatchId, Event, Total};
 
-use core::ptr;
-
-use nixl_telemetry_abi::raw::RichEvent;
-use nixl_telemetry_event::{Event, Layout};
-
-use crate::Form;
-use crate::guard::Events;
-
-/// Number of a rich event that has a name instead, and therefore of no kind.
-pub(crate) const NAMED: u32 = RichEvent::NAMED;
-
-/// A batch in the form of one exporter; keeps its memory from batch to batch.
-pub(crate) enum Batch {
-    /// Words rather than bytes, because C++ expects its events aligned to 8.
-    Layout { layout: Layout, words: Vec<u64>, scratch: Vec<u8> },
-    /// Names in it are borrowed from the events of the call at hand, so that it is empty between calls.
-    Rich(Vec<RichEvent>),
-}
-
-impl Batch {
-    pub(crate) fn new(form: Form) -> Self {
-        match form {
-            Form::Layout(layout) => Self::Layout { layout, words: Vec::new(), scratch: Vec::new() },
-            Form::Rich => Self::Rich(Vec::new()),
-        }
-    }
-
-    /// Fills the batch with these events, hands it to `export`, and empties it. Returns what `export` returned, and the
-    /// number of events the form does not hold, which were left out.
-    pub(crate) fn with<R>(&mut self, events: &[Event<'_>], export: impl FnOnce(&Events) -> R) -> (R, u64) {
-        let mut unsupported = 0;
-        let result = match self {
-            Self::Layout { layout, words, scratch } => {
-                words.clear();
-                for event in events {
-                    scratch.clear();
-                    if layout.encode(event, scratch) {
-                        words.extend(scratch.chunks_exact(8).map(word));
-                    } else {
-                        unsupported += 1;
-                    }
-                }
-                let count = words.len() / (layout.size() / 8);
-                export(&Events { first: words.as_ptr().cast(), count, stride: layout.size() })
-            }
-            Self::Rich(rich) => {
-                rich.clear();
-                for event in events {
-                    match encode_rich(event) {
-                        Some(event) => rich.push(event),
-                        None => unsupported += 1,
-                    }
-                }
-                let stride = size_of::<RichEvent>();
-                let result = export(&Events { first: rich.as_ptr().cast(), count: rich.len(), stride });
-                rich.clear();
-                result
-            }
-        };
-        (result, unsupported)
-    }
-}
-
-fn word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(bytes);
-    u64::from_ne_bytes(word)
-}
-
-/// `None` for the kind whose number says that an event has a name.
-fn encode_rich(event: &Event<'_>) -> Option<RichEvent> {
-    let name = event.name().as_str();
-    let (kind, name) = match event.kind() {
-        Some(kind) if kind.code() == NAMED => return None,
-        Some(kind) => (kind.code(), None),
-        None => (NAMED, name),
-    };
-    Some(RichEvent {
-        kind,
-        category: event.category().map_or(0, nixl_telemetry_event::Category::code),
-        value: event.value(),
-        timestamp_us: event.timestamp_us().unwrap_or(0),
-        name: name.map_or(ptr::null(), str::as_ptr),
-        name_len: name.map_or(0, str::len),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use nixl_telemetry_event::{Category, Kind};
-
-    fn layouts() -> impl Iterator<Item = Form> {
-        Layout::ALL.into_iter().map(Form::Layout)
-    }
-
-    #[test]
-    fn every_form_holds_what_it_says() {
-        let events = [
-            Event::new(Kind::TX_BYTES, 1),
-            Event::new(Kind::from_code(77), 2).at(3),
-            Event::backend("ucx_rndv", 4),
-            Event::named(Category::CUSTOM, "", 5),
-            Event::new(Kind::from_code(NAMED), 6),
-        ];
-        for form in layouts().chain([Form::Rich]) {
-            let mut batch = Batch::new(form);
-            for event in events {
-                let (count, unsupported) = batch.with(&[event], |events| events.count);
-                let held = form.holds(&event);
-                assert_eq!((count, unsupported), if held { (1, 0) } else { (0, 1) }, "{form} {event:?}");
-            }
-            let held = events.iter().filter(|event| form.holds(event)).count();
-            let (count, unsupported) = batch.with(&events, |events| events.count);
-            assert_eq!((count, unsupported), (held, (events.len() - held) as u64), "{form}");
-        }
-    }
-
-    #[test]
-    fn events_are_aligned_and_strided() {
-        let events = [Event::new(Kind::RX_BYTES, 1); 5];
-        for (form, size) in layouts().chain([Form::Rich]).zip([56, 48, 16, 16, 40]) {
-            let ((stride, aligned), _) =
-                Batch::new(form).with(&events, |events| (events.stride, events.first.addr() % align_of::<u64>() == 0));
-            assert_eq!((stride, aligned), (size, true), "{form}");
-        }
-    }
+/// One batch with all a host may say about it, for [`Exporter::export_batch`](crate::Exporter::export_batch).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Batch<'a> {
+    /// The events, in order. With an identity there must not be more than [`BatchId::MOST_EVENTS`], so that the exporter
+    /// can take them as one; an exporter made with this project's sdk that gets more is not told which batch they are.
+    pub events: &'a [Event<'a>],
+    /// What was counted and added up where there was no room for single events: other events than those above. Ignored
+    /// unless [`Exporter::takes_totals`](crate::Exporter::takes_totals).
+    pub totals: &'a [Total],
+    /// Which batch this is. Only negotiated plugins are told.
+    pub id: Option<BatchId<'a>>,
 }

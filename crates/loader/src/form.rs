@@ -21,7 +21,7 @@ impl Form {
         match self {
             Self::Layout(Layout::L56 | Layout::L48) => true,
             Self::Layout(Layout::L16c | Layout::L16) => event.kind().is_some(),
-            Self::Rich => event.kind().is_none_or(|kind| kind.code() != crate::batch::NAMED),
+            Self::Rich => event.kind().is_none_or(|kind| kind.code() != crate::encoder::NAMED),
         }
     }
 }

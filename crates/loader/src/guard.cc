@@ -37,6 +37,14 @@ namespace {
 
 struct Exporter;
 
+struct Total {
+    std::uint32_t kind;
+    std::uint32_t reserved;
+    std::uint64_t count;
+    std::uint64_t sum_low;
+    std::uint64_t sum_high;
+};
+
 // Function pointers rather than virtual functions: no class here derives from an exporter's base, and a compiler that
 // sees this would be free to conclude that no virtual call can ever happen.
 struct Slots {
@@ -46,6 +54,10 @@ struct Slots {
     void (*batch_begin)(Exporter *);
     void (*batch_end)(Exporter *);
     std::uint64_t (*take_lost)(Exporter *);
+    std::uint64_t (*features)(Exporter *);
+    std::int32_t (*export_total)(Exporter *, const Total *);
+    std::uint64_t (*take_lost_totals)(Exporter *);
+    void (*identify)(Exporter *, const void *);
 };
 
 struct Exporter {
@@ -71,17 +83,17 @@ using Create = Created (*)(const InitParams &);
 static_assert(sizeof(std::string) == 32);
 static_assert(sizeof(InitParams) == 40 && offsetof(InitParams, max_events_buffered) == 32);
 static_assert(sizeof(Created) == 8 && !std::is_trivially_copyable_v<Created>);
-static_assert(sizeof(Slots) == 48);
+static_assert(sizeof(Slots) == 80 && sizeof(Total) == 32);
 
-// How far a vtable is known to reach: to `export_event`, to the batch hooks, to the end.
-constexpr std::uint32_t WITH_HOOKS = 5, WITH_LOST = 6;
+// How far a vtable is known to reach: `Slots` in guard.rs.
+constexpr std::uint32_t WITH_HOOKS = 5, NEGOTIATED = 10;
 
 // How a call ended; `raw::How` in guard.rs.
 enum How : std::uint32_t { RETURNED = 0, REFUSED = 1, BIND_FAILED = 2, THREW = 3, LOST = 4 };
 
 constexpr std::size_t TEXT_SIZE = 512;
 
-// `raw::Outcome` in guard.rs.
+// `Outcome` in guard.rs.
 struct Outcome {
     std::uint32_t how;
     std::int32_t status;
@@ -129,16 +141,51 @@ bool guarded(Outcome &outcome, Call call) noexcept {
     return false;
 }
 
-// `raw::Batch` in guard.rs.
+// `Input` in guard.rs.
+struct Input {
+    const unsigned char *events;
+    std::size_t event_count;
+    std::size_t stride;
+    const Total *totals;
+    std::size_t total_count;
+    const void *id;
+};
+
+// `Batch` in guard.rs.
 struct Batch {
     std::uint64_t accepted;
     std::uint64_t failed;
+    std::uint64_t aggregated;
+    std::uint64_t aggregates_failed;
     // The first thing that went wrong.
     Outcome first;
 
     // Where the next thing that goes wrong is described: in `first` unless that is taken.
     Outcome &slot(Outcome &spare) noexcept { return first.how == RETURNED ? first : spare; }
 };
+
+// Calls `call`, which takes something and returns a status, and describes what went wrong. Returns whether it was taken.
+template <typename Call>
+bool taken(Outcome &slot, Call call) noexcept {
+    std::int32_t status = 0;
+    if (!guarded(slot, [&] { status = call(); })) return false;
+    if (status >= 0) return true;
+    slot.set(REFUSED, nullptr);
+    slot.status = status;
+    return false;
+}
+
+// Asks `call` how much of what was taken has been lost since, and moves that from one count to the other.
+template <typename Call>
+void take_back(Outcome &slot, Call call, std::uint64_t &kept, std::uint64_t &failed) noexcept {
+    std::uint64_t lost = 0;
+    guarded(slot, [&] { lost = call(); });
+    // More than was taken is no answer.
+    lost = std::min(lost, kept);
+    kept -= lost;
+    failed += lost;
+    if (lost > 0 && slot.how == RETURNED) slot.set(LOST, nullptr);
+}
 
 } // namespace
 
@@ -171,37 +218,38 @@ Exporter *nixl_telemetry_guard_create(Create create, const char *agent, std::siz
     return exporter;
 }
 
-// `hooks`: whether the vtable is known to have the last two slots.
-void nixl_telemetry_guard_export(Exporter *exporter, std::uint32_t known_slots, const unsigned char *events, std::size_t count,
-                                 std::size_t stride, Batch *batch) noexcept {
+std::uint64_t nixl_telemetry_guard_features(Exporter *exporter) noexcept {
+    Outcome unheard;
+    std::uint64_t features = 0;
+    guarded(unheard, [&] { features = exporter->slots->features(exporter); });
+    return features;
+}
+
+void nixl_telemetry_guard_export(Exporter *exporter, std::uint32_t known_slots, const Input *input, Batch *batch) noexcept {
     Outcome spare;
+    spare.how = RETURNED;
     const Slots &slots = *exporter->slots;
+    const bool negotiated = known_slots >= NEGOTIATED;
+    if (negotiated && input->id != nullptr) {
+        guarded(batch->slot(spare), [&] { slots.identify(exporter, input->id); });
+    }
     if (known_slots >= WITH_HOOKS) guarded(batch->slot(spare), [&] { slots.batch_begin(exporter); });
-    for (std::size_t i = 0; i < count; ++i) {
-        std::int32_t status = 0;
-        Outcome &slot = batch->slot(spare);
-        bool returned = guarded(slot, [&] { status = slots.export_event(exporter, events + i * stride); });
-        if (returned && status >= 0) {
-            ++batch->accepted;
-            continue;
-        }
-        ++batch->failed;
-        if (returned) {
-            slot.set(REFUSED, nullptr);
-            slot.status = status;
-        }
+    for (std::size_t i = 0; i < input->event_count; ++i) {
+        const unsigned char *event = input->events + i * input->stride;
+        bool ok = taken(batch->slot(spare), [&] { return slots.export_event(exporter, event); });
+        ++(ok ? batch->accepted : batch->failed);
+    }
+    for (std::size_t i = 0; negotiated && i < input->total_count; ++i) {
+        const Total &total = input->totals[i];
+        bool ok = taken(batch->slot(spare), [&] { return slots.export_total(exporter, &total); });
+        (ok ? batch->aggregated : batch->aggregates_failed) += total.count;
     }
     if (known_slots >= WITH_HOOKS) guarded(batch->slot(spare), [&] { slots.batch_end(exporter); });
-    if (known_slots >= WITH_LOST) {
-        std::uint64_t lost = 0;
-        Outcome &slot = batch->slot(spare);
-        guarded(slot, [&] { lost = slots.take_lost(exporter); });
-        // More than was taken is no answer.
-        lost = std::min(lost, batch->accepted);
-        batch->accepted -= lost;
-        batch->failed += lost;
-        if (lost > 0 && slot.how == RETURNED) slot.set(LOST, nullptr);
-    }
+    if (!negotiated) return;
+    take_back(batch->slot(spare), [&] { return slots.take_lost(exporter); }, batch->accepted, batch->failed);
+    if (input->total_count == 0) return;
+    take_back(batch->slot(spare), [&] { return slots.take_lost_totals(exporter); }, batch->aggregated,
+              batch->aggregates_failed);
 }
 
 void nixl_telemetry_guard_delete(Exporter *exporter, Outcome *outcome) noexcept {

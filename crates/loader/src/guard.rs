@@ -4,7 +4,7 @@
 //!
 //! Everything of a plugin runs inside one of these calls, except for what runs while a library is opened.
 
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use nixl_telemetry_abi::raw;
 
@@ -27,6 +27,8 @@ pub(crate) enum Caught {
 pub(crate) struct Counts {
     pub(crate) accepted: u64,
     pub(crate) failed: u64,
+    pub(crate) aggregated: u64,
+    pub(crate) aggregates_failed: u64,
     pub(crate) first_failure: Option<Failure>,
 }
 
@@ -35,6 +37,18 @@ pub(crate) struct Events {
     pub(crate) first: *const u8,
     pub(crate) count: usize,
     pub(crate) stride: usize,
+}
+
+/// How far the vtable of an exporter is known to reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub(crate) enum Slots {
+    /// To `exportEvent`.
+    Events = 3,
+    /// To the batch hooks of NIXL 1.5.
+    Hooks = 5,
+    /// To the end of what is negotiated.
+    Negotiated = 10,
 }
 
 /// Calls `nixl_telemetry_plugin_init`.
@@ -89,33 +103,50 @@ pub(crate) unsafe fn create(
     outcome.into_result().map(|()| NonNull::new(exporter))
 }
 
-/// Hands over a batch: `onBatchBegin`, `exportEvent` for each event, `onBatchEnd`, and the question what was lost; of
-/// these, what the first `known_slots` of the vtable hold.
+/// Asks a negotiated exporter for its features; one that throws has none.
+///
+/// # Safety
+/// `exporter` came from [`create`] of a negotiated plugin, was not deleted, and nobody else uses it during the call.
+pub(crate) unsafe fn features(exporter: NonNull<raw::Exporter>) -> u64 {
+    // SAFETY: the caller vouches for the exporter.
+    unsafe { nixl_telemetry_guard_features(exporter.as_ptr()) }
+}
+
+/// Hands over a batch: `identify` if there is an identity, `onBatchBegin`, `exportEvent` for each event, `export_total`
+/// for each total, `onBatchEnd`, and the questions what was lost; of these, what `slots` holds.
 ///
 /// # Safety
 /// * `exporter` came from [`create`], was not deleted, and nobody else uses it during the call.
-/// * Its vtable has `known_slots` slots, at least three.
+/// * Its vtable has these slots.
 /// * `events` describes readable memory that holds events of the form the exporter takes.
-pub(crate) unsafe fn export(exporter: NonNull<raw::Exporter>, known_slots: u32, events: &Events) -> Counts {
-    let mut batch = Batch { accepted: 0, failed: 0, first: Outcome::NEW };
-    // SAFETY: the caller vouches for exporter, slots and events; the batch is a valid place to write.
-    unsafe {
-        nixl_telemetry_guard_export(
-            exporter.as_ptr(),
-            known_slots,
-            events.first,
-            events.count,
-            events.stride,
-            &raw mut batch,
-        );
+/// * There are no totals unless [`features`] has them.
+/// * The memo of `id` is null or stays during the call.
+pub(crate) unsafe fn export(
+    exporter: NonNull<raw::Exporter>,
+    slots: Slots,
+    events: &Events,
+    totals: &[raw::Total],
+    id: Option<&raw::BatchId>,
+) -> Counts {
+    let input = Input {
+        events: events.first,
+        event_count: events.count,
+        stride: events.stride,
+        totals: totals.as_ptr(),
+        total_count: totals.len(),
+        id: id.map_or(ptr::null(), ptr::from_ref),
     };
+    let mut batch = Batch { accepted: 0, failed: 0, aggregated: 0, aggregates_failed: 0, first: Outcome::NEW };
+    // SAFETY: the caller vouches for exporter, slots and what is handed over; the batch is a valid place to write.
+    unsafe { nixl_telemetry_guard_export(exporter.as_ptr(), slots as u32, &raw const input, &raw mut batch) };
     let first_failure = match batch.first.how {
         How::RETURNED => None,
         How::REFUSED => Some(Failure::Refused(batch.first.status)),
         How::LOST => Some(Failure::Lost),
         _ => Some(Failure::Threw(batch.first.text())),
     };
-    Counts { accepted: batch.accepted, failed: batch.failed, first_failure }
+    let Batch { accepted, failed, aggregated, aggregates_failed, .. } = batch;
+    Counts { accepted, failed, aggregated, aggregates_failed, first_failure }
 }
 
 /// Deletes an exporter: calls its deleting destructor.
@@ -147,10 +178,23 @@ struct Outcome {
     text: [u8; TEXT_SIZE],
 }
 
+/// What is handed over.
+#[repr(C)]
+struct Input {
+    events: *const u8,
+    event_count: usize,
+    stride: usize,
+    totals: *const raw::Total,
+    total_count: usize,
+    id: *const raw::BatchId,
+}
+
 #[repr(C)]
 struct Batch {
     accepted: u64,
     failed: u64,
+    aggregated: u64,
+    aggregates_failed: u64,
     first: Outcome,
 }
 
@@ -185,12 +229,11 @@ unsafe extern "C" {
         max_events: u64,
         outcome: *mut Outcome,
     ) -> *mut raw::Exporter;
+    fn nixl_telemetry_guard_features(exporter: *mut raw::Exporter) -> u64;
     fn nixl_telemetry_guard_export(
         exporter: *mut raw::Exporter,
         known_slots: u32,
-        events: *const u8,
-        count: usize,
-        stride: usize,
+        input: *const Input,
         batch: *mut Batch,
     );
     fn nixl_telemetry_guard_delete(exporter: *mut raw::Exporter, outcome: *mut Outcome);

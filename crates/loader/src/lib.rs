@@ -21,7 +21,7 @@
 //!
 //! * [`SearchPath`]: where plugins are looked for.
 //! * [`Plugin`]: a loaded one. [`Plugin::form`] says in which form its exporters are given events.
-//! * [`Exporter`]: a running one, fed in batches.
+//! * [`Exporter`]: a running one, fed in batches. A [`Batch`] may be more than its events.
 //! * [`inspect()`]: what a file says about itself, without loading it.
 //!
 //! # Promises
@@ -41,6 +41,7 @@
 #![deny(unsafe_code)]
 
 mod batch;
+mod encoder;
 mod error;
 #[expect(unsafe_code, reason = "owns what a plugin created")]
 mod exporter;
@@ -53,6 +54,7 @@ mod library;
 mod plugin;
 mod search;
 
+pub use batch::Batch;
 pub use error::{CreateError, LoadError};
 pub use exporter::{Exported, Exporter, Failure};
 pub use form::Form;

@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use common::Fixture;
-use nixl_telemetry_event::{Category, Event, Kind, Layout};
-use nixl_telemetry_loader::{Exported, Failure, Form, Plugin};
+use nixl_telemetry_event::{BatchId, Category, Event, Kind, Layout, MemoWords, Total};
+use nixl_telemetry_loader::{Batch, Exported, Failure, Form, Plugin};
 
 const AGENT: &str = "an agent with a long name";
 
@@ -127,12 +129,19 @@ fn negotiated_plugins_get_everything() {
         Event::new(Kind::TELEMETRY_EVENTS_DROPPED, 0),
     ];
     // Two that were taken are lost at the end of the batch.
-    let expected = Exported { accepted: 2, failed: 3, unsupported: 1, first_failure: Some(Failure::Refused(-3)) };
+    let expected = Exported {
+        accepted: 2,
+        failed: 3,
+        unsupported: 1,
+        first_failure: Some(Failure::Refused(-3)),
+        ..Exported::default()
+    };
     assert_eq!(exporter.export(&events), expected);
     drop((plugin, exporter));
     let expected = [
         "negotiate 8 1",
         "create  64",
+        "features?",
         "begin",
         "event 1 1 258 77 ",
         &format!("event 4294967295 3 18446744073709551615 0 {long}"),
@@ -145,6 +154,85 @@ fn negotiated_plugins_get_everything() {
         "fini",
     ];
     check(&fixture, &expected);
+}
+
+#[test]
+fn totals_go_to_those_who_take_them() {
+    let total = |kind, count, sum| Total { kind, count, sum };
+    let totals = [
+        total(Kind::TX_BYTES, 5, u128::MAX - 1),
+        total(Kind::from_code(1000), 13, 2),
+        total(Kind::RX_BYTES, 1, 1 << 64),
+    ];
+    let events = [Event::new(Kind::RX_BYTES, 258); 3];
+    let batch = Batch { events: &events, totals: &totals, id: None };
+    let event = "event 1 1 258 0 ";
+
+    let fixture = Fixture::new("negotiated.c", &["NEEDS=1", "TOTALS"], "negotiated");
+    let mut exporter = Plugin::load(&fixture.path).unwrap().create_exporter("a", 64).unwrap();
+    assert!(exporter.takes_totals());
+    // Of three events two are lost in the end, and so are the totals of four of the six events that were taken.
+    let (accepted, failed, aggregated, aggregates_failed) = (1, 2, 2, 17);
+    let first_failure = Some(Failure::Refused(-9));
+    let expected = Exported { accepted, failed, unsupported: 0, aggregated, aggregates_failed, first_failure };
+    assert_eq!(exporter.export_batch(&batch), expected);
+    // Who was given none has lost none.
+    let first_failure = Some(Failure::Lost);
+    let expected = Exported { accepted: 1, failed: 2, first_failure, ..Exported::default() };
+    assert_eq!(exporter.export(&events), expected);
+    drop(exporter);
+    let (max, max_less_1) = (u64::MAX, u64::MAX - 1);
+    let expected = [
+        &["negotiate 8 1", "create a 64", "features?", "begin", event, event, event],
+        &[&*format!("total 0 0 5 {max_less_1} {max}"), "total 1000 0 13 2 0", "total 1 0 1 0 1"] as &[&str],
+        &["end", "lost?", "lost totals?", "begin", event, event, event, "end", "lost?", "delete", "fini"],
+    ];
+    check(&fixture, &expected.concat());
+
+    // Others never see them, and that is no failure.
+    let fixture = Fixture::new("negotiated.c", &["NEEDS=1"], "negotiated");
+    let mut exporter = Plugin::load(&fixture.path).unwrap().create_exporter("a", 64).unwrap();
+    assert!(!exporter.takes_totals());
+    let first_failure = Some(Failure::Lost);
+    let expected = Exported { accepted: 1, failed: 2, first_failure, ..Exported::default() };
+    assert_eq!(exporter.export_batch(&batch), expected);
+    drop(exporter);
+    let expected =
+        ["negotiate 8 1", "create a 64", "features?", "begin", event, event, event, "end", "lost?", "delete"];
+    check(&fixture, &[&expected, &["fini"] as &[&str]].concat());
+
+    let fixture = Fixture::new("recorder.cc", &["SLOTS=5", "MARKER=5"], "recorder");
+    let mut exporter = Plugin::load(&fixture.path).unwrap().create_exporter("a", 64).unwrap();
+    assert!(!exporter.takes_totals());
+    assert_eq!(exporter.export_batch(&Batch { id: Some(BatchId::new(1, 1)), ..batch }), all_accepted(3));
+    drop(exporter);
+    check(&fixture, &["init", "create a 64", "begin", RX_BYTES, RX_BYTES, RX_BYTES, "end", "delete", "fini"]);
+}
+
+#[test]
+fn a_batch_is_identified_before_it_begins() {
+    let fixture = Fixture::new("negotiated.c", &["NEEDS=1"], "negotiated");
+    let mut exporter = Plugin::load(&fixture.path).unwrap().create_exporter("a", 64).unwrap();
+    let words: MemoWords = [0, 1, 2, 3, 4, 5, 6, 7].map(Into::into);
+    let id = BatchId::new(u64::MAX, 3).with_memo(&words);
+    for id in [id, id.repeated(), BatchId::new(0, 4)] {
+        assert_eq!(exporter.export_batch(&Batch { id: Some(id), ..Batch::default() }), all_accepted(0));
+    }
+    drop(exporter);
+    // The exporter wrote to it in the end, twice.
+    assert_eq!(words.each_ref().map(|word| word.load(Relaxed)), [0, 1, 2, 3, 4, 5, 6, 9]);
+    let batch = ["begin", "end", "lost?"];
+    let expected = [
+        &["negotiate 8 1", "create a 64", "features?"],
+        &[&*format!("id 40 0 {} 3 8 0 1 2 3 4 5 6 7", u64::MAX)] as &[&str],
+        &batch,
+        &[&*format!("id 40 1 {} 3 8 0 1 2 3 4 5 6 8", u64::MAX)],
+        &batch,
+        &["id 40 0 0 4 0"],
+        &batch,
+        &["delete", "fini"],
+    ];
+    check(&fixture, &expected.concat());
 }
 
 #[test]

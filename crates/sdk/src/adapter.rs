@@ -8,7 +8,7 @@ use std::{
 };
 
 use nixl_telemetry_abi::plugin::{self, CreateParams};
-use nixl_telemetry_event::{Event, Status};
+use nixl_telemetry_event::{BatchId, Event, Status, Total};
 use nixl_telemetry_log as log;
 use nixl_telemetry_settings::{ON_ERROR, OnError, Settings};
 
@@ -83,7 +83,7 @@ impl<E: Exporter> Adapter<E> {
             Mode::Announced(pump) => {
                 // Without a thread nobody would close the batch.
                 let status = pump.push(event);
-                pump.close_batch();
+                pump.close_batch(None);
                 status
             }
             Mode::Inert => Status::Unknown,
@@ -139,10 +139,10 @@ impl<E: Exporter> plugin::Exporter for Adapter<E> {
         self.in_batch = true;
     }
 
-    fn batch_end(&mut self) {
+    fn batch_end(&mut self, id: Option<BatchId<'_>>) {
         self.in_batch = false;
         match &mut self.mode {
-            Mode::Announced(pump) => pump.close_batch(),
+            Mode::Announced(pump) => pump.close_batch(id),
             Mode::Timed(timed) => timed.close_batch(),
             Mode::Inert => {}
         }
@@ -152,6 +152,26 @@ impl<E: Exporter> plugin::Exporter for Adapter<E> {
         match &mut self.mode {
             Mode::Announced(pump) => pump.take_lost(),
             Mode::Timed(timed) => timed.take_lost(),
+            Mode::Inert => 0,
+        }
+    }
+
+    fn takes_totals(&self) -> bool {
+        E::TOTALS
+    }
+
+    fn export_total(&mut self, total: Total) -> Status {
+        match &mut self.mode {
+            Mode::Announced(pump) => pump.push_total(total),
+            Mode::Timed(timed) => timed.push_total(total),
+            Mode::Inert => Status::Unknown,
+        }
+    }
+
+    fn take_lost_totals(&mut self) -> u64 {
+        match &mut self.mode {
+            Mode::Announced(pump) => pump.take_lost_totals(),
+            Mode::Timed(timed) => timed.take_lost_totals(),
             Mode::Inert => 0,
         }
     }
@@ -181,7 +201,7 @@ mod tests {
     };
 
     use nixl_telemetry_abi::plugin::Exporter as _;
-    use nixl_telemetry_event::Kind;
+    use nixl_telemetry_event::{Kind, MemoWords};
 
     use super::*;
     use crate::{Batch, Error};
@@ -195,6 +215,8 @@ mod tests {
     }
 
     impl Exporter for Reporter {
+        const TOTALS: bool = true;
+
         fn open(agent: &Agent, _: &Settings) -> Result<Self, Error> {
             match agent.name() {
                 "fails to open" => Err("no such place".into()),
@@ -216,8 +238,25 @@ mod tests {
                 return Err(Unprintable.into());
             }
             let text = if values.len() > 8 { format!("{} events", values.len()) } else { format!("{values:?}") };
-            self.report.send(text)?;
+            let which = batch.id().map_or(String::new(), |id| {
+                let memo = batch.memo().map(|memo| {
+                    let recalled = memo.recall();
+                    memo.set([id.origin()]);
+                    recalled.map(|[noted]: [u64; 1]| noted)
+                });
+                format!(" {} of {}, {} {memo:?}", id.number(), id.origin(), batch.is_repeated())
+            });
+            self.report.send(text + &which)?;
             Ok(())
+        }
+
+        fn totals(&mut self, totals: &[Total]) -> Result<(), Error> {
+            let numbers: Vec<_> = totals.iter().map(|total| (total.count, total.sum)).collect();
+            assert!(!numbers.contains(&(666, 1)), "an unlucky total");
+            if numbers.contains(&(13, 1)) {
+                return Err("unlucky".into());
+            }
+            Ok(self.report.send(format!("{numbers:?}"))?)
         }
 
         fn flush(&mut self) -> Result<(), Error> {
@@ -256,7 +295,7 @@ mod tests {
         for values in [vec![1, 2, 3], vec![], vec![4]] {
             adapter.batch_begin();
             export(&mut adapter, values);
-            adapter.batch_end();
+            adapter.batch_end(None);
         }
         assert!(matches!(adapter.mode, Mode::Announced(_)), "no thread is started");
         drop(adapter);
@@ -289,20 +328,105 @@ mod tests {
         export(&mut adapter, [1]);
         adapter.batch_begin();
         export(&mut adapter, [2]);
-        adapter.batch_end();
+        adapter.batch_end(None);
         drop(adapter);
         let seen = rest(reports).join(" ");
         assert!(["[1, 2] flush drop", "[1] [2] flush drop"].contains(&seen.as_str()), "{seen}");
     }
 
     #[test]
-    fn a_full_batch_leaves_at_once() {
+    fn a_batch_that_does_not_fit_leaves_in_parts() {
         let (mut adapter, reports) = open("full");
         adapter.batch_begin();
         export(&mut adapter, (0..10_000).map(|i| 1000 + i));
-        adapter.batch_end();
+        // Neither part is the batch of this identity, but the next batch is.
+        adapter.batch_end(Some(BatchId::new(7, 1)));
+        adapter.batch_begin();
+        export(&mut adapter, [1]);
+        adapter.batch_end(Some(BatchId::new(7, 2)));
         drop(adapter);
-        assert_eq!(rest(reports), ["4096 events", "4096 events", "1808 events", "flush", "drop"]);
+        let parts = ["4096 events", "4096 events", "1808 events", "[1] 2 of 7, false None", "flush", "drop"];
+        assert_eq!(rest(reports), parts);
+    }
+
+    #[test]
+    fn a_full_batch_nobody_announced_leaves_at_once() {
+        let (mut adapter, reports) = open("full by itself");
+        export(&mut adapter, (0..10_000).map(|i| 1000 + i));
+        // Time may have closed batches besides, of any size.
+        let events = |text: String| match text.strip_suffix(" events") {
+            Some(number) => number.parse().unwrap(),
+            None => text.split(',').count(),
+        };
+        let mut seen = 0;
+        while seen < 10_000 - 4095 {
+            seen += events(reports.try_recv().expect("what is full has left"));
+        }
+        drop(adapter);
+    }
+
+    #[test]
+    fn an_identified_batch_arrives_whole() {
+        let (mut adapter, reports) = open("identified");
+        let words = MemoWords::default();
+        for events in [1, 4095, 4096] {
+            let id = BatchId::new(7, events).with_memo(&words);
+            for id in [id, id.repeated()] {
+                adapter.batch_begin();
+                export(&mut adapter, (0..events).map(|i| 1000 + i));
+                adapter.batch_end(Some(id));
+            }
+        }
+        adapter.batch_begin();
+        adapter.batch_end(Some(BatchId::new(7, 4)));
+        drop(adapter);
+        let expected = ["[1000] 1", "4095 events 4095", "4096 events 4096"]
+            .map(|batch| [format!("{batch} of 7, false Some(None)"), format!("{batch} of 7, true Some(Some(7))")]);
+        assert_eq!(rest(reports), [expected.as_flattened(), &["flush".into(), "drop".into()]].concat());
+    }
+
+    fn totals(adapter: &mut Adapter<Reporter>, counts: impl IntoIterator<Item = u64>) -> Vec<Status> {
+        let total = |count| Total { kind: Kind::TX_BYTES, count, sum: 1 };
+        counts.into_iter().map(|count| adapter.export_total(total(count))).collect()
+    }
+
+    #[test]
+    fn totals_come_after_their_batch() {
+        let (mut adapter, reports) = open("totals");
+        assert!(adapter.takes_totals());
+        for (values, counts) in [(vec![1], vec![5, 6]), (vec![], vec![7]), (vec![2], vec![]), (vec![13], vec![8])] {
+            adapter.batch_begin();
+            export(&mut adapter, values);
+            assert!(totals(&mut adapter, counts).iter().all(|status| *status == Status::Success));
+            adapter.batch_end(None);
+        }
+        assert_eq!((adapter.take_lost(), adapter.take_lost_totals()), (1, 0));
+        // An error costs all of them, and the host learns it, once.
+        adapter.batch_begin();
+        totals(&mut adapter, [9, 13]);
+        adapter.batch_end(None);
+        assert_eq!([adapter.take_lost_totals(), adapter.take_lost_totals()], [22, 0]);
+        let Mode::Announced(pump) = &mut adapter.mode else { panic!("announced") };
+        let counts = pump.finish();
+        assert_eq!((counts.taken, counts.aggregated, counts.aggregates_failed), (3, 26, 22));
+        drop(adapter);
+        let expected = ["[1]", "[(5, 1), (6, 1)]", "[(7, 1)]", "[2]", "[(8, 1)]", "flush", "drop"];
+        assert_eq!(rest(reports), expected);
+    }
+
+    #[test]
+    fn totals_after_a_panic_are_lost() {
+        for (agent, values, counts) in [("panics first", vec![666], vec![5]), ("panics then", vec![1], vec![666])] {
+            let (mut adapter, reports) = open(agent);
+            adapter.batch_begin();
+            export(&mut adapter, values);
+            assert_eq!(totals(&mut adapter, counts.clone()), [Status::Success]);
+            adapter.batch_end(None);
+            assert_eq!(adapter.take_lost_totals(), counts[0], "{agent}");
+            assert_eq!(totals(&mut adapter, [4]), [Status::Unknown]);
+            drop(adapter);
+            assert_eq!(rest(reports).last().map(String::as_str), Some("drop"));
+        }
     }
 
     #[test]
@@ -311,7 +435,7 @@ mod tests {
         for values in [[1, 2], [3, 13], [4, 5]] {
             adapter.batch_begin();
             assert_eq!(export(&mut adapter, values), [Status::Success; 2]);
-            adapter.batch_end();
+            adapter.batch_end(None);
             // A host that asks learns it, once.
             assert_eq!([adapter.take_lost(), adapter.take_lost()], [if values == [3, 13] { 2 } else { 0 }, 0]);
         }
@@ -342,7 +466,7 @@ mod tests {
                 adapter.batch_begin();
             }
             export(&mut adapter, [1, 31]);
-            adapter.batch_end();
+            adapter.batch_end(None);
             export(&mut adapter, [2]);
             drop(adapter);
             assert_eq!(rest(reports).last().map(String::as_str), Some("drop"));
@@ -358,7 +482,7 @@ mod tests {
         adapter.pid += 1;
         adapter.batch_begin();
         assert_eq!(export(&mut adapter, [2]), [Status::Unknown]);
-        adapter.batch_end();
+        adapter.batch_end(None);
         drop(adapter);
         assert!(reports.try_iter().next().is_none(), "neither exported, flushed nor dropped");
     }
@@ -375,7 +499,7 @@ mod tests {
         let (mut adapter, reports) = open("panic");
         adapter.batch_begin();
         export(&mut adapter, [1, 666]);
-        adapter.batch_end();
+        adapter.batch_end(None);
         assert_eq!(export(&mut adapter, [2]), [Status::Unknown]);
         drop(adapter);
         assert_eq!(rest(reports), ["drop"]);
@@ -384,7 +508,7 @@ mod tests {
             let (mut adapter, reports) = open(agent);
             adapter.batch_begin();
             export(&mut adapter, [1]);
-            adapter.batch_end();
+            adapter.batch_end(None);
             drop(adapter);
             assert_eq!(rest(reports), ["[1]", "flush", "drop"], "{agent}");
         }
@@ -403,7 +527,7 @@ mod tests {
                 let mut adapter = policy(agent, value).expect("a discarding exporter");
                 adapter.batch_begin();
                 assert_eq!(export(&mut adapter, [1, 2, 3]), [Status::Unknown; 3]);
-                adapter.batch_end();
+                adapter.batch_end(None);
                 let Mode::Announced(pump) = &mut adapter.mode else { panic!("announced") };
                 let counts = pump.finish();
                 assert_eq!((counts.taken, counts.discarded), (3, 3));

@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use nixl_telemetry_event::{Category, Event, Kind, Name};
+use nixl_telemetry_event::{BatchId, Category, Event, Kind, Memo, Name};
 
 use crate::Agent;
 
@@ -17,11 +17,12 @@ use crate::Agent;
 pub struct Batch<'a> {
     agent: &'a Agent,
     buffer: &'a Buffer,
+    id: Option<BatchId<'a>>,
 }
 
 impl<'a> Batch<'a> {
-    pub(crate) const fn new(agent: &'a Agent, buffer: &'a Buffer) -> Self {
-        Self { agent, buffer }
+    pub(crate) const fn new(agent: &'a Agent, buffer: &'a Buffer, id: Option<BatchId<'a>>) -> Self {
+        Self { agent, buffer, id }
     }
 
     /// The agent whose events these are.
@@ -42,6 +43,28 @@ impl<'a> Batch<'a> {
     /// The wall clock when the batch began, in microseconds since the Unix epoch.
     pub const fn timestamp_us(&self) -> u64 {
         self.buffer.began_us
+    }
+
+    /// Which batch this is, where the host says: this project's host, if it was told to keep what a killed process leaves
+    /// behind.
+    pub const fn id(&self) -> Option<BatchId<'a>> {
+        self.id
+    }
+
+    /// Whether this batch may have been exported already, wholly or in part, by a process that died in the middle of it.
+    pub const fn is_repeated(&self) -> bool {
+        match &self.id {
+            Some(id) => id.is_repeated(),
+            None => false,
+        }
+    }
+
+    /// A few numbers about this batch that outlive the process; `None` where nothing does.
+    pub const fn memo(&self) -> Option<Memo<'a>> {
+        match &self.id {
+            Some(id) => id.memo(),
+            None => None,
+        }
     }
 
     /// The events, in the order they were recorded, each with its timestamp.
@@ -104,6 +127,8 @@ impl Buffer {
     pub(crate) const CAPACITY: usize = 4096;
 
     pub(crate) fn new() -> Self {
+        // What has an identity must fit: it is exported by one call or not at all.
+        const { assert!(Self::CAPACITY >= BatchId::MOST_EVENTS) };
         Self { records: Vec::with_capacity(Self::CAPACITY), names: Vec::new(), began_us: 0 }
     }
 
@@ -191,7 +216,7 @@ mod tests {
         let after = now_us();
 
         let agent = Agent::new("a");
-        let batch = Batch::new(&agent, &buffer);
+        let batch = Batch::new(&agent, &buffer, None);
         assert_eq!((batch.len(), batch.is_empty(), batch.agent().name()), (5, false, "a"));
         assert!((before..=after).contains(&batch.timestamp_us()));
         let expected = events.map(|event| event.at(event.timestamp_us().unwrap_or(batch.timestamp_us())));

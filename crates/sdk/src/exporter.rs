@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+use nixl_telemetry_event::Total;
 use nixl_telemetry_settings::{Describe, Settings};
 
 use crate::{Agent, Batch};
@@ -18,6 +19,9 @@ pub trait Exporter: Sized + Send + 'static {
     /// The settings this exporter reads, for [`markdown_table`](crate::markdown_table) and checks. None by default.
     const SETTINGS: &'static [&'static dyn Describe] = &[];
 
+    /// Whether this exporter can do something with [`totals`](Self::totals). By default it cannot.
+    const TOTALS: bool = false;
+
     /// Opens the exporter of one agent, on the thread that builds the agent.
     ///
     /// # Errors
@@ -31,6 +35,20 @@ pub trait Exporter: Sized + Send + 'static {
     /// # Errors
     /// Everything the batch holds counts as failed.
     fn export(&mut self, batch: &Batch<'_>) -> Result<(), Error>;
+
+    /// Takes what a host counted and added up where it had no room for single events; never called unless
+    /// [`TOTALS`](Self::TOTALS) says so.
+    ///
+    /// They stand for other events than those of any batch: a counter has to add both. They come after the
+    /// [`export`](Self::export) of their batch, on the same thread, or without one if the batch has no events. Only
+    /// this project's host has them.
+    ///
+    /// # Errors
+    /// All of these totals count as failed.
+    fn totals(&mut self, totals: &[Total]) -> Result<(), Error> {
+        let _ = totals;
+        Ok(())
+    }
 
     /// Completes what earlier exports left unfinished: the last call before the exporter is dropped. Does nothing by
     /// default.

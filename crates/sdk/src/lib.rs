@@ -49,6 +49,9 @@
 //! * **Containment.** A panic in your code ends your exporter, not the process. An error costs the batch, counted and
 //!   logged, a few lines a minute at most. If `open` fails, the agent runs without exporter, unless
 //!   `NIXL_TELEMETRY_ON_ERROR=fail` says otherwise.
+//! * **More from this project's host**: exact [totals](Exporter::totals) where it had no room for every event, and for
+//!   what a killed process leaves behind an [identity](Batch::id) and a [memo](Batch::memo), with which a batch that is
+//!   exported again does not come twice.
 //! * **Settings** ([`Setting`], [`Settings`]) with NIXL's own parsing rules, from the environment and NIXL's TOML file;
 //!   described once, for parser and documentation alike.
 //! * **A log** ([`error!`], [`warn!`], [`info!`], [`debug!`], [`trace!`]) in NIXL's line format, obeying `NIXL_LOG_LEVEL`.
@@ -74,7 +77,7 @@ mod template;
 pub mod testing;
 mod timed;
 
-pub use nixl_telemetry_event::{Category, Event, Kind, Name, Status, Unit};
+pub use nixl_telemetry_event::{BatchId, Category, Event, Kind, Memo, Name, Status, Total, Unit};
 pub use nixl_telemetry_log::{debug, error, info, trace, warn};
 pub use nixl_telemetry_settings::{
     Describe, Dialect, Found, Malformed, Millis, Origin, Setting, Settings, TomlValue, Value, markdown_table, one_of,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use std::{
-    fmt,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use nixl_telemetry_event::{Event, Status};
+use nixl_telemetry_event::{BatchId, Event, Status, Total};
 use nixl_telemetry_log as log;
 
 use crate::{Agent, Batch, Error, Exporter, batch::Buffer};
@@ -19,9 +19,19 @@ pub(crate) struct Pump<E> {
     agent: Agent,
     exporter: Option<E>,
     buffer: Buffer,
+    /// The batch has more events than the buffer holds: those before these have left.
+    split: bool,
+    totals: Vec<Total>,
     counts: Counts,
-    /// Events that were taken and have failed since, and the host was not told.
-    lost: u64,
+    lost: Lost,
+}
+
+/// What was taken and has failed since, and the host was not told.
+#[derive(Default)]
+struct Lost {
+    events: u64,
+    /// Events behind totals.
+    aggregated: u64,
 }
 
 /// What became of the events of one exporter: `taken = exported + failed + discarded + waiting`.
@@ -36,12 +46,17 @@ pub struct Counts {
     pub failed: u64,
     /// Events that came when there was no exporter: it could not be opened, or had panicked.
     pub discarded: u64,
+    /// Besides these: events behind totals that [`Exporter::totals`] accepted.
+    pub aggregated: u64,
+    /// Events behind totals it answered with an error, or a panic, or for which there was no exporter.
+    pub aggregates_failed: u64,
 }
 
 impl<E: Exporter> Pump<E> {
     pub(crate) fn new(name: &'static str, agent: Agent, exporter: Option<E>) -> Self {
         let buffer = if exporter.is_some() { Buffer::new() } else { Buffer::default() };
-        Self { name, agent, exporter, buffer, counts: Counts::default(), lost: 0 }
+        let (counts, lost) = (Counts::default(), Lost::default());
+        Self { name, agent, exporter, buffer, split: false, totals: Vec::new(), counts, lost }
     }
 
     /// Whether there is no exporter, and events are only counted.
@@ -49,7 +64,9 @@ impl<E: Exporter> Pump<E> {
         self.exporter.is_none()
     }
 
-    /// Takes one event; a full batch leaves at once.
+    /// Takes one event; if there is no room for it, those before it leave as a batch.
+    ///
+    /// Not earlier: a batch that is as big as the buffer leaves when it is closed, which is when its identity is known.
     #[inline(always)]
     pub(crate) fn push(&mut self, event: &Event<'_>) -> Status {
         self.counts.taken += 1;
@@ -57,16 +74,34 @@ impl<E: Exporter> Pump<E> {
             self.counts.discarded += 1;
             return Status::Unknown;
         }
-        self.buffer.push(event);
         if self.buffer.is_full() {
-            self.close_batch();
+            self.split_batch();
         }
+        self.buffer.push(event);
+        Status::Success
+    }
+
+    /// Takes one total of the batch, after its events.
+    pub(crate) fn push_total(&mut self, total: Total) -> Status {
+        if !E::TOTALS {
+            return Status::NotSupported;
+        }
+        if self.exporter.is_none() {
+            self.counts.aggregates_failed = self.counts.aggregates_failed.saturating_add(total.count);
+            return Status::Unknown;
+        }
+        self.totals.push(total);
         Status::Success
     }
 
     /// Events lost after `push` took them, since the last call.
     pub(crate) fn take_lost(&mut self) -> u64 {
-        std::mem::take(&mut self.lost)
+        mem::take(&mut self.lost.events)
+    }
+
+    /// Events behind totals lost after `push_total` took them, since the last call.
+    pub(crate) fn take_lost_totals(&mut self) -> u64 {
+        mem::take(&mut self.lost.aggregated)
     }
 
     /// Whether no event waits for its batch to be closed.
@@ -74,24 +109,64 @@ impl<E: Exporter> Pump<E> {
         self.buffer.len() == 0
     }
 
-    /// Exports what has been collected, if anything.
+    /// Whether the next event will close the batch.
+    pub(crate) fn is_full(&self) -> bool {
+        self.buffer.is_full()
+    }
+
+    /// Exports what has been collected, if anything: the batch of this identity, if it has one.
     // Out of line: what happens once a batch must not weigh on what happens with every event.
     #[inline(never)]
-    pub(crate) fn close_batch(&mut self) {
+    pub(crate) fn close_batch(&mut self, id: Option<BatchId<'_>>) {
+        // Neither part of a batch is the batch.
+        let id = if mem::take(&mut self.split) { None } else { id };
+        self.export_events(id);
+        if !self.totals.is_empty() {
+            self.export_totals();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn split_batch(&mut self) {
+        self.export_events(None);
+        self.split = true;
+    }
+
+    fn export_events(&mut self, id: Option<BatchId<'_>>) {
         let events = self.buffer.len() as u64;
         if events == 0 {
             return;
         }
         let Self { agent, buffer, .. } = self;
         let Some(exporter) = &mut self.exporter else { return };
-        let result = contained(|| exporter.export(&Batch::new(agent, buffer)));
+        let result = contained(|| exporter.export(&Batch::new(agent, buffer, id)));
         self.buffer.clear();
         match result {
             Ok(()) => self.counts.exported += events,
             Err(failure) => {
                 self.counts.failed += events;
-                self.lost += events;
+                self.lost.events += events;
                 log::error!("{self}: {failure}; {events} events are lost");
+                self.give_up_after(&failure);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn export_totals(&mut self) {
+        let totals = mem::take(&mut self.totals);
+        let events = totals.iter().map(|total| total.count).fold(0, u64::saturating_add);
+        let result = match &mut self.exporter {
+            Some(exporter) => contained(|| exporter.totals(&totals)),
+            None => Err(Failure::Error("it ended with the events of the same batch".into())),
+        };
+        match result {
+            Ok(()) => self.counts.aggregated = self.counts.aggregated.saturating_add(events),
+            Err(failure) => {
+                self.counts.aggregates_failed = self.counts.aggregates_failed.saturating_add(events);
+                self.lost.aggregated = self.lost.aggregated.saturating_add(events);
+                log::error!("{self}: {failure}; the totals of {events} events are lost");
                 self.give_up_after(&failure);
             }
         }
@@ -99,16 +174,19 @@ impl<E: Exporter> Pump<E> {
 
     /// Exports what is left, flushes and drops the exporter.
     pub(crate) fn finish(&mut self) -> Counts {
-        self.close_batch();
+        self.close_batch(None);
         if let Some(exporter) = &mut self.exporter
             && let Err(failure) = contained(|| exporter.flush())
         {
             log::error!("{self}: flushing at the end: {failure}");
         }
         self.drop_exporter();
-        let Counts { taken, failed, discarded, .. } = self.counts;
+        let Counts { taken, failed, discarded, aggregates_failed, .. } = self.counts;
         if failed + discarded > 0 {
             log::warn!("{self}: of {taken} events {failed} failed and {discarded} were discarded");
+        }
+        if aggregates_failed > 0 {
+            log::warn!("{self}: the totals of {aggregates_failed} events failed");
         }
         self.counts
     }
@@ -116,7 +194,8 @@ impl<E: Exporter> Pump<E> {
     /// Lets go without a trace: in a forked child the batch is the parent's, and so are the sockets and files.
     pub(crate) fn abandon(&mut self) {
         self.buffer.clear();
-        std::mem::forget(self.exporter.take());
+        self.totals.clear();
+        mem::forget(self.exporter.take());
     }
 
     pub(crate) const fn agent(&self) -> &Agent {

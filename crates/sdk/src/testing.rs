@@ -2,8 +2,10 @@
 
 //! A host for the tests of an exporter: no shared library, no NIXL, no thread.
 
-use nixl_telemetry_event::Event;
+use nixl_telemetry_event::{BatchId, Event, Status, Total};
 use nixl_telemetry_settings::Settings;
+
+pub use nixl_telemetry_event::MemoWords;
 
 use crate::{
     Agent, Error, Exporter,
@@ -51,10 +53,49 @@ impl<E: Exporter> TestHost<E> {
 
     /// Exports these events as one batch (several, if they are more than 4096).
     pub fn export(&mut self, events: &[Event<'_>]) {
+        self.export_batch(events, &[], None);
+    }
+
+    /// Exports a batch with all this project's host may say about it: its events, its totals, and which it is.
+    ///
+    /// Totals are left out unless the exporter [takes](Exporter::TOTALS) them, and of more than
+    /// [4096](BatchId::MOST_EVENTS) events it is not said which batch they are. What a killed process leaves behind is
+    /// played by [`MemoWords`] that are given to two hosts:
+    ///
+    /// ```
+    /// # use nixl_telemetry_sdk::{Agent, Batch, Error, Exporter, Settings};
+    /// use nixl_telemetry_sdk::{BatchId, Event, Kind, testing::{MemoWords, TestHost}};
+    /// # struct Mine;
+    /// # impl Exporter for Mine {
+    /// #     fn open(_: &Agent, _: &Settings) -> Result<Self, Error> { Ok(Self) }
+    /// #     fn export(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
+    /// #         let memo = batch.memo().expect("a memo");
+    /// #         assert_eq!(memo.recall(), batch.is_repeated().then_some([5]));
+    /// #         memo.set([5]);
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    ///
+    /// let (events, memo) = ([Event::new(Kind::TX_BYTES, 4096)], MemoWords::default());
+    /// let id = BatchId::new(1, 1).with_memo(&memo);
+    /// let mut killed = TestHost::<Mine>::open("agentA", &Settings::empty())?;
+    /// killed.export_batch(&events, &[], Some(id));
+    /// let mut host = TestHost::<Mine>::open("agentA", &Settings::empty())?;
+    /// host.export_batch(&events, &[], Some(id.repeated()));
+    /// assert_eq!(host.close().exported, 1);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn export_batch(&mut self, events: &[Event<'_>], totals: &[Total], id: Option<BatchId<'_>>) {
         for event in events {
             self.0.push(event);
         }
-        self.0.close_batch();
+        if E::TOTALS {
+            for total in totals {
+                // What is refused is counted, and that is what a test looks at.
+                let _: Status = self.0.push_total(*total);
+            }
+        }
+        self.0.close_batch(id);
     }
 
     /// The agent the exporter was opened for.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nixl_telemetry_abi::host::stay_loaded;
-use nixl_telemetry_event::{Event, Status};
+use nixl_telemetry_event::{Event, Status, Total};
 use nixl_telemetry_thread::{Thread, spawn};
 
 use crate::{Exporter, pump::Pump};
@@ -71,6 +71,10 @@ impl<E: Exporter> Timed<E> {
     pub(crate) fn push(&self, event: &Event<'_>) -> Status {
         let mut state = self.shared.lock();
         let status = state.pump.push(event);
+        // What fills a batch of which nobody knows the end need not wait for it.
+        if state.pump.is_full() {
+            state.pump.close_batch(None);
+        }
         // A thread that is not idle wakes by itself, early enough for this event.
         if mem::take(&mut state.idle) {
             drop(state);
@@ -79,12 +83,21 @@ impl<E: Exporter> Timed<E> {
         status
     }
 
+    pub(crate) fn push_total(&self, total: Total) -> Status {
+        self.shared.lock().pump.push_total(total)
+    }
+
+    /// Without an identity: what has been collected need not be what a host says it handed over.
     pub(crate) fn close_batch(&self) {
-        self.shared.lock().pump.close_batch();
+        self.shared.lock().pump.close_batch(None);
     }
 
     pub(crate) fn take_lost(&self) -> u64 {
         self.shared.lock().pump.take_lost()
+    }
+
+    pub(crate) fn take_lost_totals(&self) -> u64 {
+        self.shared.lock().pump.take_lost_totals()
     }
 
     /// Ends the thread, then the exporter, in the caller's thread.
@@ -115,6 +128,6 @@ fn close_batches<E: Exporter>(shared: &Shared<E>) {
         }
         let waited = shared.changed.wait_timeout_while(state, CLOSE_AFTER, |state| !state.ended);
         state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.pump.close_batch();
+        state.pump.close_batch(None);
     }
 }

@@ -8,13 +8,14 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use nixl_telemetry_event::Status;
+use nixl_telemetry_event::{Kind, Status, Total};
 use nixl_telemetry_log as log;
 
 use crate::{
     host::{self, Host},
     plugin::{
         CreateParams, Exporter as _, Plugin,
+        identity::Identity,
         object::{ExporterObject, object_for},
         speaker::Speaker,
     },
@@ -147,10 +148,14 @@ pub(crate) unsafe extern "C" fn batch_begin<P: Plugin>(this: *mut raw::Exporter)
 }
 
 /// # Safety
-/// As [`destroy`].
+/// As [`destroy`]; what the host said in [`identify`] since the last call must still be true.
 pub(crate) unsafe extern "C" fn batch_end<P: Plugin>(this: *mut raw::Exporter) {
+    // SAFETY: created by `create_into` as this type, alive, and used by this call alone.
+    let identity = unsafe { (*this.cast::<ExporterObject<P::Exporter>>()).identity.take() };
+    // SAFETY: the host keeps the memo until this call returns; those who share it read and write it atomically.
+    let id = identity.as_ref().map(|identity| unsafe { identity.batch_id() });
     // SAFETY: the host's pointer, in one of its serial calls.
-    unsafe { call::<P, _>(this, "onBatchEnd", P::Exporter::batch_end) };
+    unsafe { call::<P, _>(this, "onBatchEnd", |exporter| exporter.batch_end(id)) };
 }
 
 /// # Safety
@@ -158,6 +163,44 @@ pub(crate) unsafe extern "C" fn batch_end<P: Plugin>(this: *mut raw::Exporter) {
 pub(crate) unsafe extern "C" fn take_lost<P: Plugin>(this: *mut raw::Exporter) -> u64 {
     // SAFETY: the host's pointer, in one of its serial calls.
     unsafe { call::<P, _>(this, "take_lost", P::Exporter::take_lost) }.unwrap_or(0)
+}
+
+/// # Safety
+/// As [`destroy`].
+pub(crate) unsafe extern "C" fn features<P: Plugin>(this: *mut raw::Exporter) -> u64 {
+    // SAFETY: the host's pointer, in one of its serial calls.
+    let takes_totals = unsafe { call::<P, _>(this, "features", |exporter| exporter.takes_totals()) };
+    if takes_totals == Some(true) { raw::FEATURE_TOTALS } else { 0 }
+}
+
+/// # Safety
+/// As [`destroy`]; `total` must point to a live total.
+pub(crate) unsafe extern "C" fn export_total<P: Plugin>(this: *mut raw::Exporter, total: *const raw::Total) -> i32 {
+    // SAFETY: the host keeps the total unchanged during the call.
+    let &raw::Total { kind, count, sum_low, sum_high, .. } = unsafe { &*total };
+    let sum = u128::from(sum_high) << 64 | u128::from(sum_low);
+    let total = Total { kind: Kind::from_code(kind), count, sum };
+    // SAFETY: the host's pointer, in one of its serial calls.
+    let status = unsafe { call::<P, _>(this, "export_total", |exporter| exporter.export_total(total)) };
+    status.unwrap_or(Status::Unknown).code()
+}
+
+/// # Safety
+/// As [`destroy`].
+pub(crate) unsafe extern "C" fn take_lost_totals<P: Plugin>(this: *mut raw::Exporter) -> u64 {
+    // SAFETY: the host's pointer, in one of its serial calls.
+    unsafe { call::<P, _>(this, "take_lost_totals", P::Exporter::take_lost_totals) }.unwrap_or(0)
+}
+
+/// Keeps what the host says for [`batch_end`]. Nothing of the plugin's author runs here.
+///
+/// # Safety
+/// As [`destroy`]; `id` must be null or point to an identity whose first field tells its size, and whose memo stays until
+/// [`batch_end`] has returned.
+pub(crate) unsafe extern "C" fn identify<P: Plugin>(this: *mut raw::Exporter, id: *const raw::BatchId) {
+    // SAFETY: created by `create_into` as this type, alive, and used by this call alone; the caller vouches for the
+    // identity.
+    unsafe { (*this.cast::<ExporterObject<P::Exporter>>()).identity = Identity::read(id) };
 }
 
 /// Calls a method of the exporter unless an earlier one panicked.

@@ -11,14 +11,17 @@
 //! | `init` | the thread that builds an agent, the plugin manager's lock held; hosts up to 1.0.1 call it unasked |
 //! | `create_exporter` | the thread that builds an agent; agents may be built in parallel |
 //! | `exportEvent`, `onBatchBegin`, `onBatchEnd` | the agent's flush thread, one call at a time |
+//! | `features` | a host that has negotiated: the thread that built the agent, before anything else |
+//! | `identify`, `export_total`, `take_lost`, `take_lost_totals` | a host that has negotiated: its flush thread, likewise |
 //! | deleting destructor | the thread that destroys the agent, after the flush thread has ended; maybe never |
 //! | `fini` | NIXL: at process exit, if at all, when exporters of leaked agents may still be alive; our loader: when nobody holds the plugin any more, and it may call `init` again later |
 
 mod entry;
+mod identity;
 mod object;
 mod speaker;
 
-use nixl_telemetry_event::{Event, Status};
+use nixl_telemetry_event::{BatchId, Event, Status, Total};
 
 #[doc(hidden)]
 pub use self::entry::{fini, init, negotiate};
@@ -67,12 +70,32 @@ pub trait Exporter: Send + 'static {
     /// A flush begins (hosts from 1.5 on, ten times a second by default, events or not).
     fn batch_begin(&mut self) {}
 
-    /// A flush has ended.
-    fn batch_end(&mut self) {}
+    /// A flush has ended; `id` says which batch it was, if the host did. The batches of a host that identifies them have
+    /// at most [`BatchId::MOST_EVENTS`] events.
+    fn batch_end(&mut self, id: Option<BatchId<'_>>) {
+        let _ = id;
+    }
 
     /// Events that [`export`](Self::export) took without an error and that were lost afterwards, since the last call.
     /// Asked after each batch by a host that has negotiated.
     fn take_lost(&mut self) -> u64 {
+        0
+    }
+
+    /// Whether the host may call [`export_total`](Self::export_total). Asked once, by a host that has negotiated.
+    fn takes_totals(&self) -> bool {
+        false
+    }
+
+    /// Takes a total, after the events of a batch.
+    fn export_total(&mut self, total: Total) -> Status {
+        let _ = total;
+        Status::NotSupported
+    }
+
+    /// Events behind the totals that [`export_total`](Self::export_total) took without an error and that were lost
+    /// afterwards, since the last call.
+    fn take_lost_totals(&mut self) -> u64 {
         0
     }
 }
@@ -130,10 +153,10 @@ compile_error!("NIXL's plugin ABI is known for x86-64 and AArch64 only");
 
 #[cfg(test)]
 mod tests {
-    use core::{ffi::c_void, mem::MaybeUninit, ptr};
+    use core::{ffi::c_void, mem::MaybeUninit, ptr, sync::atomic::Ordering::Relaxed};
     use std::sync::Mutex;
 
-    use nixl_telemetry_event::{Category, Generation, Kind};
+    use nixl_telemetry_event::{Category, Generation, Kind, MemoWords};
 
     use super::{object::object_for, *};
     use crate::raw::{self, CxxString, RichEvent};
@@ -188,9 +211,32 @@ mod tests {
             self.note("begin");
         }
 
-        fn batch_end(&mut self) {
-            self.note("end");
+        fn batch_end(&mut self, id: Option<BatchId<'_>>) {
+            let end = id.map_or("end".to_owned(), |id| {
+                let memo = id.memo().map(|memo| {
+                    let recalled = memo.recall::<2>();
+                    memo.set([id.origin(), 5]);
+                    recalled
+                });
+                format!("end {} {} {} {memo:?}", id.origin(), id.number(), id.is_repeated())
+            });
+            self.note(end);
             assert_ne!(self.agent, "panics in end");
+        }
+
+        fn takes_totals(&self) -> bool {
+            assert_ne!(self.agent, "panics in features");
+            self.agent.contains("totals")
+        }
+
+        fn export_total(&mut self, total: Total) -> Status {
+            assert_ne!(total.count, 666, "an unlucky number");
+            self.note(format!("{} {} times, {} in sum", total.kind, total.count, total.sum));
+            Status::Success
+        }
+
+        fn take_lost_totals(&mut self) -> u64 {
+            11
         }
     }
 
@@ -239,6 +285,24 @@ mod tests {
             events(self);
             // SAFETY: the exporter is alive.
             unsafe { (self.slots().batch_end)(self.exporter) };
+        }
+
+        fn identify(&self, id: *const raw::BatchId) {
+            // SAFETY: the exporter is alive; the test passes null or an identity, and keeps its memo.
+            unsafe { (self.slots().identify)(self.exporter, id) };
+        }
+
+        fn export_total(&self, kind: Kind, count: u64, sum: u128) -> i32 {
+            let [sum_low, sum_high] = [sum & u128::from(u64::MAX), sum >> 64].map(|half| u64::try_from(half).unwrap());
+            let total = raw::Total { kind: kind.code(), reserved: 0, count, sum_low, sum_high };
+            // SAFETY: the exporter and the total are alive.
+            unsafe { (self.slots().export_total)(self.exporter, &raw const total) }
+        }
+
+        /// What is asked: features and lost totals.
+        fn answers(&self) -> (u64, u64) {
+            // SAFETY: the exporter is alive.
+            unsafe { ((self.slots().features)(self.exporter), (self.slots().take_lost_totals)(self.exporter)) }
         }
 
         fn delete(self) {
@@ -309,6 +373,62 @@ mod tests {
     }
 
     #[test]
+    fn totals_arrive_whole() {
+        let caller = Caller::create(Host::Negotiated, "totals");
+        assert_eq!(caller.answers(), (raw::FEATURE_TOTALS, 11));
+        caller.batch(|caller| {
+            assert_eq!(caller.export_total(Kind::TX_BYTES, 3, 12), 0);
+            assert_eq!(caller.export_total(Kind::from_code(99), u64::MAX, u128::MAX - 1), 0);
+        });
+        caller.delete();
+        let expected = [
+            "create a host with rich events 4096",
+            "begin",
+            "agent_tx_bytes 3 times, 12 in sum",
+            &format!("unknown_event_99 {} times, {} in sum", u64::MAX, u128::MAX - 1),
+            "end",
+            "drop",
+        ];
+        assert_eq!(told("totals"), expected);
+
+        let caller = Caller::create(Host::Negotiated, "has other features");
+        assert_eq!(caller.answers().0, 0);
+        caller.delete();
+    }
+
+    #[test]
+    fn an_identity_is_that_of_the_batch_it_announces() {
+        let caller = Caller::create(Host::Negotiated, "identified");
+        let words = MemoWords::default();
+        let memo = words.as_ptr().cast::<u64>().cast_mut();
+        let id = raw::BatchId { size: 40, flags: 0, origin: 7, number: 3, memo, memo_words: 8 };
+        let end = |id: raw::BatchId| {
+            caller.identify(&raw const id);
+            caller.batch(|_| {});
+            told("identified").pop().unwrap()
+        };
+        assert_eq!(end(id), "end 7 3 false Some(None)");
+        // What was set is the host's to keep, and comes back with the batch.
+        assert_eq!(words.each_ref().map(|word| word.load(Relaxed)), [3, 7, 5, 0, 0, 0, 0, 0]);
+        assert_eq!(end(raw::BatchId { flags: 1, size: 64, ..id }), "end 7 3 true Some(Some([7, 5]))");
+        assert_eq!(end(raw::BatchId { flags: !1, number: 4, memo_words: 9, ..id }), "end 7 4 false Some(None)");
+        for (memo, memo_words) in [(ptr::null_mut(), 8), (memo, 7), (memo, 0)] {
+            assert_eq!(end(raw::BatchId { memo, memo_words, ..id }), "end 7 3 false None");
+        }
+        // Nobody knows a shorter one, and the last word before a batch counts.
+        assert_eq!(end(raw::BatchId { size: 39, ..id }), "end");
+        caller.identify(&raw const id);
+        caller.identify(ptr::null());
+        caller.batch(|_| {});
+        assert_eq!(told("identified").pop().unwrap(), "end");
+        caller.identify(&raw const id);
+        caller.batch(|_| {});
+        caller.batch(|_| {});
+        assert_eq!(told("identified").pop().unwrap(), "end", "of one batch, and not of the next");
+        caller.delete();
+    }
+
+    #[test]
     fn a_plugin_object_is_made_once_for_each_host() {
         let first = object_for::<Recorder>(Host::Nixl(Generation::V1_5));
         assert_eq!(object_for::<Recorder>(Host::Nixl(Generation::V1_5)), first);
@@ -353,6 +473,19 @@ mod tests {
         caller.batch(|_| {});
         caller.delete();
         assert_eq!(told("panics in end"), ["create NIXL 1.5.0 - 1.5.1 4096", "begin", "end", "drop"]);
+
+        let caller = Caller::create(Host::Negotiated, "panics in totals");
+        let unknown = Status::Unknown.code();
+        let total = |count| caller.export_total(Kind::TX_BYTES, count, 5);
+        assert_eq!([total(1), total(666), total(2)], [0, unknown, unknown]);
+        assert_eq!(caller.answers(), (0, 0));
+        caller.delete();
+        let expected = ["create a host with rich events 4096", "agent_tx_bytes 1 times, 5 in sum", "drop"];
+        assert_eq!(told("panics in totals"), expected);
+
+        let caller = Caller::create(Host::Negotiated, "panics in features");
+        assert_eq!(caller.answers(), (0, 0));
+        caller.delete();
 
         Caller::create(Host::Nixl(Generation::V1_5), "panics in drop").delete();
         assert_eq!(told("panics in drop"), ["create NIXL 1.5.0 - 1.5.1 4096", "drop"]);

@@ -8,6 +8,7 @@ use crate::{
     plugin::{
         Plugin,
         entry::{self, create},
+        identity::Identity,
         speaker::{Newer, Rich, Speaker, V0_9, V1_1, V1_2, V1_3, V1_4, V1_5},
     },
     raw::{self, CxxString},
@@ -73,6 +74,8 @@ fn make<P: Plugin, S: Speaker>() -> &'static raw::Plugin {
 pub(crate) struct ExporterObject<E> {
     pub(crate) base: raw::Exporter,
     pub(crate) exporter: E,
+    /// Of the batch that is under way, if the host told.
+    pub(crate) identity: Option<Identity>,
     /// A method panicked: the exporter is only to be dropped.
     pub(crate) inert: bool,
 }
@@ -81,7 +84,8 @@ impl<E> ExporterObject<E> {
     /// On the heap, owned by whoever holds the pointer until the deleting destructor.
     pub(crate) fn allocate<P: Plugin<Exporter = E>, S: Speaker>(exporter: E, max_events_buffered: u64) -> *mut Self {
         let slots = &raw const Vtables::<P, S>::VTABLE.slots;
-        Box::into_raw(Box::new(Self { base: raw::Exporter { slots, max_events_buffered }, exporter, inert: false }))
+        let base = raw::Exporter { slots, max_events_buffered };
+        Box::into_raw(Box::new(Self { base, exporter, identity: None, inert: false }))
     }
 }
 
@@ -99,6 +103,10 @@ impl<P: Plugin, S: Speaker> Vtables<P, S> {
             batch_begin: entry::batch_begin::<P>,
             batch_end: entry::batch_end::<P>,
             take_lost: entry::take_lost::<P>,
+            features: entry::features::<P>,
+            export_total: entry::export_total::<P>,
+            take_lost_totals: entry::take_lost_totals::<P>,
+            identify: entry::identify::<P>,
         },
     };
 }
