@@ -53,6 +53,12 @@ impl Agent {
         self.pid
     }
 
+    /// The same agent as another process had it, for what bears a process's number and is to be as that process would
+    /// have made it.
+    pub fn in_process(&self, pid: u32) -> Self {
+        Self { pid, ..self.clone() }
+    }
+
     /// A number that tells this agent from others in the process, whatever their names: 0, 1, 2, ….
     pub const fn instance(&self) -> u64 {
         self.instance
@@ -83,6 +89,8 @@ mod tests {
         let (a, b) = (Agent::new("twin"), Agent::new("twin"));
         assert_eq!((a.name(), a.pid()), ("twin", std::process::id()));
         assert_ne!(a.instance(), b.instance());
+        let elsewhere = a.in_process(7);
+        assert_eq!((elsewhere.name(), elsewhere.pid(), elsewhere.instance()), ("twin", 7, a.instance()));
         let uname = std::process::Command::new("uname").arg("-n").output().unwrap().stdout;
         assert_eq!(a.hostname(), String::from_utf8(uname).unwrap().trim());
     }

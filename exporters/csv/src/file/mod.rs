@@ -6,25 +6,25 @@
 //! header if it is empty, rotated if it is full, and shortened again if the disk was full in the middle of a batch.
 //!
 //! Where the lock cannot be had (a file system without locks, a process stopped while it held it) rows are appended
-//! without it: still whole, but nothing is rotated or taken back, and two that begin a file at the same moment may both
-//! write a header.
+//! without it: still whole, but nothing is rotated or taken back, two that begin a file at the same moment may both write
+//! a header, and where rows begin is not noted.
+
+mod lock;
+mod open;
+mod repeat;
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write as _},
     num::NonZero,
-    os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
 };
 
 use nixl_telemetry_sdk::warn;
-use rustix::{
-    fs::{FlockOperation, OFlags, fcntl_setfl, flock},
-    io::Errno,
-};
+
+pub(crate) use self::repeat::Place;
+use self::{lock::Lock, open::Open};
 
 /// When a file is full, and how many full ones are kept.
 #[derive(Clone, Copy, Debug)]
@@ -43,19 +43,6 @@ pub(crate) struct CsvFile {
     open: Open,
     /// The lock could not be had last time: do not wait for it again until somebody has let go.
     impatient: bool,
-}
-
-/// What the path named when it was opened.
-#[derive(Debug)]
-struct Open {
-    file: Arc<File>,
-    /// Not a device, which has no size to measure and nothing to take back.
-    regular: bool,
-    readable: bool,
-    /// Its first line was looked at.
-    checked: bool,
-    /// Its size after our own last append.
-    end: u64,
 }
 
 /// What is wrong with a file; the path comes first.
@@ -84,19 +71,19 @@ impl CsvFile {
         let open = Open::new(&path).map_err(error)?;
         let mut this = Self { path, header, rotation, open, impatient: false };
         // An append of nothing: it begins an empty file, and looks at one that is not.
-        this.append(b"")?;
+        this.append(b"", &|_| {})?;
         Ok(this)
     }
 
-    /// Appends whole lines, all of them or none.
+    /// Appends whole lines, all of them or none. If nobody can get between, `note` is told before where they will begin.
     ///
     /// # Errors
     /// If there is no room or the file cannot be written; what stood in it before is untouched.
-    pub(crate) fn append(&mut self, lines: &[u8]) -> Result<(), FileError> {
-        self.append_whole(lines).map_err(|what| FileError { path: self.path.clone(), what })
+    pub(crate) fn append(&mut self, lines: &[u8], note: &dyn Fn(Place)) -> Result<(), FileError> {
+        self.append_whole(lines, note).map_err(|what| self.error(what))
     }
 
-    fn append_whole(&mut self, lines: &[u8]) -> Result<(), String> {
+    fn append_whole(&mut self, lines: &[u8], note: &dyn Fn(Place)) -> Result<(), String> {
         let io = |error: io::Error| describe(&error);
         if !self.open.regular {
             let begin = if std::mem::replace(&mut self.open.checked, true) { "" } else { &self.header };
@@ -105,11 +92,17 @@ impl CsvFile {
         let mut rotated = false;
         loop {
             let lock = self.lock_current()?;
-            let size = self.open.file.metadata().map_err(io)?.len();
-            if size > 0 && !self.open.checked {
+            let metadata = self.open.file.metadata().map_err(io)?;
+            let size = metadata.len();
+            let header = self.missing_header(size, &lock);
+            if header == 0 && !self.open.checked {
                 self.check_header()?;
             }
             self.open.checked = true;
+            if header == 0 && lines.is_empty() {
+                // A line that was cut off is left as it is, for who may know how it goes on.
+                return Ok(());
+            }
             if !rotated && lock.held && self.is_full(size, lines.len()) {
                 // If it cannot be rotated, a file that is too big is better than none.
                 rotated = true;
@@ -118,17 +111,33 @@ impl CsvFile {
                     Err(what) => warn!("{} is full and cannot be rotated: {what}", self.path.display()),
                 }
             }
-            let begin: &[u8] = match size {
-                0 => self.header.as_bytes(),
+            let begin: &[u8] = match header {
                 // Somebody else wrote, and may have been killed in the middle of a line.
-                _ if size != self.open.end && !self.ends_with_line(size) => b"\n",
-                _ => b"",
+                0 if size != self.open.end && !self.ends_with_line(size) => b"\n",
+                missing => &self.header.as_bytes()[self.header.len() - missing..],
             };
+            if lock.held {
+                let (device, inode, at) = (metadata.dev(), metadata.ino(), size + begin.len() as u64);
+                note(Place { device, inode, at });
+            }
             let written =
                 if begin.is_empty() { lock.write(size, lines) } else { lock.write(size, &[begin, lines].concat()) };
             written.map_err(io)?;
             self.open.end = size + (begin.len() + lines.len()) as u64;
             return Ok(());
+        }
+    }
+
+    /// Bytes of the header that a file of this size lacks: all if it is empty, some if somebody was killed in the middle
+    /// of writing it. That somebody is still at it can be told only without the lock.
+    fn missing_header(&self, size: u64, lock: &Lock) -> usize {
+        match usize::try_from(size) {
+            Ok(0) => self.header.len(),
+            Ok(size) if size < self.header.len() && lock.held => match self.start() {
+                Ok(start) if start == self.header.as_bytes()[..size] => self.header.len() - size,
+                _ => 0,
+            },
+            _ => 0,
         }
     }
 
@@ -162,9 +171,7 @@ impl CsvFile {
             // Who may write but not read cannot look; appending is what was asked for.
             return Ok(());
         }
-        let mut start = vec![0; self.header.len()];
-        let read = self.open.file.read_at(&mut start, 0).map_err(|error| describe(&error))?;
-        start.truncate(read);
+        let start = self.start().map_err(|error| describe(&error))?;
         if start == self.header.as_bytes() {
             return Ok(());
         }
@@ -175,6 +182,14 @@ impl CsvFile {
             String::from_utf8_lossy(line),
             self.header
         ))
+    }
+
+    /// As many bytes of the file as the header has.
+    fn start(&self) -> io::Result<Vec<u8>> {
+        let mut start = vec![0; self.header.len()];
+        let read = self.open.file.read_at(&mut start, 0)?;
+        start.truncate(read);
+        Ok(start)
     }
 
     fn ends_with_line(&self, size: u64) -> bool {
@@ -203,92 +218,9 @@ impl CsvFile {
         }
         rename(&self.path, &numbered(1))
     }
-}
 
-impl Open {
-    /// Opens a regular file, creating it if need be, or a device.
-    fn new(path: &Path) -> Result<Self, String> {
-        // NONBLOCK: whoever put a pipe there must not stop the process; on a regular file it changes nothing.
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let flags = i32::try_from(flags.bits()).expect("open flags fit an int");
-        let open = |readable: bool| {
-            let file = File::options().read(readable).append(true).create(true).custom_flags(flags).open(path);
-            file.map(|file| (file, readable))
-        };
-        let opened = open(true).or_else(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => open(false),
-            _ => Err(error),
-        });
-        let (file, readable) = opened.map_err(|error| {
-            let folder = path.parent().unwrap_or(Path::new("/"));
-            match error.raw_os_error().map(Errno::from_raw_os_error) {
-                Some(Errno::ISDIR) => "is a directory, expected a file".into(),
-                Some(Errno::LOOP) => "is a symbolic link, expected the file itself".into(),
-                Some(Errno::NXIO) => NO_FILE.into(),
-                Some(Errno::NOENT | Errno::NOTDIR) if !folder.is_dir() => {
-                    format!("its folder {} does not exist, expected one that does", folder.display())
-                }
-                _ => describe(&error),
-            }
-        })?;
-        let kind = file.metadata().map_err(|error| describe(&error))?.file_type();
-        if kind.is_char_device() {
-            fcntl_setfl(&file, OFlags::APPEND).map_err(|error| describe(&error.into()))?;
-        } else if !kind.is_file() {
-            return Err(NO_FILE.into());
-        }
-        Ok(Self { file: Arc::new(file), regular: kind.is_file(), readable, checked: false, end: 0 })
-    }
-}
-
-const NO_FILE: &str = "is a pipe, a socket or a disk, expected a file";
-
-/// The lock of an open file: it excludes other agents of this process as well as other processes.
-struct Lock {
-    file: Arc<File>,
-    held: bool,
-}
-
-impl Lock {
-    /// How long to wait for somebody who holds the lock, usually for microseconds.
-    const PATIENCE: Duration = Duration::from_secs(1);
-
-    /// Takes the lock, waiting a while if `patient`, or goes without it: a process that was stopped in the wrong moment
-    /// must not stop everybody else.
-    fn take(file: &Arc<File>, patient: bool) -> io::Result<Self> {
-        let started = Instant::now();
-        let held = loop {
-            match flock(file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break true,
-                Err(Errno::WOULDBLOCK) if patient && started.elapsed() < Self::PATIENCE => {
-                    thread::sleep(Duration::from_micros(200));
-                }
-                // Nobody lets go, or the file system knows no locks.
-                Err(Errno::WOULDBLOCK | Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS | Errno::INVAL) => break false,
-                Err(error) => return Err(error.into()),
-            }
-        };
-        Ok(Self { file: Arc::clone(file), held })
-    }
-
-    /// Appends in one write if the system lets it, and takes back what a full disk cut off, so that the file has its
-    /// former size again.
-    fn write(&self, size: u64, bytes: &[u8]) -> io::Result<()> {
-        (&*self.file).write_all(bytes).inspect_err(|_| {
-            if self.held {
-                // If even that fails the cut line stays; the error is reported all the same.
-                let _ = self.file.set_len(size);
-            }
-        })
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if self.held {
-            // Fails only for a descriptor that is not open.
-            let _ = flock(&self.file, FlockOperation::Unlock);
-        }
+    fn error(&self, what: String) -> FileError {
+        FileError { path: self.path.clone(), what }
     }
 }
 
@@ -304,14 +236,21 @@ fn describe(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::{
-        fs::Permissions,
+        fs::{File, Permissions},
         os::unix::fs::{PermissionsExt as _, symlink},
         sync::Barrier,
+        thread,
     };
 
-    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    use rustix::{
+        fs::{FlockOperation, flock},
+        thread::{CapabilitySet, capabilities, set_capabilities},
+    };
 
-    use super::*;
+    use super::{open::NO_FILE, *};
+
+    /// For whom it does not matter where lines begin.
+    const UNNOTED: &dyn Fn(Place) = &|_| {};
 
     const HEADER: &str = "a,b\n";
 
@@ -332,18 +271,18 @@ mod tests {
     fn the_header_comes_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.csv");
-        open(&path).unwrap().append(b"1,2\n").unwrap();
+        open(&path).unwrap().append(b"1,2\n", UNNOTED).unwrap();
         assert_eq!(read(&path), "a,b\n1,2\n");
         let mut again = open(&path).unwrap();
-        again.append(b"3,4\n5,6\n").unwrap();
+        again.append(b"3,4\n5,6\n", UNNOTED).unwrap();
         assert_eq!(read(&path), "a,b\n1,2\n3,4\n5,6\n");
 
         // Truncated, removed, replaced while it is open: the next batch begins anew, with a header.
         fs::write(&path, "").unwrap();
-        again.append(b"7,8\n").unwrap();
+        again.append(b"7,8\n", UNNOTED).unwrap();
         assert_eq!(read(&path), "a,b\n7,8\n");
         fs::remove_file(&path).unwrap();
-        again.append(b"9,9\n").unwrap();
+        again.append(b"9,9\n", UNNOTED).unwrap();
         assert_eq!(read(&path), "a,b\n9,9\n");
     }
 
@@ -394,7 +333,7 @@ mod tests {
         let path = folder.path().join("x.csv");
         let mut file = rotating(&path, 12, 2);
         for line in ["1,1\n", "2,2\n", "3,3\n", "4,4\n", "5,5\n", "6,6\n", "7,7\n"] {
-            file.append(line.as_bytes()).unwrap();
+            file.append(line.as_bytes(), UNNOTED).unwrap();
         }
         assert_eq!(read(&path), "a,b\n7,7\n");
         assert_eq!(read(folder.path().join("x.csv.1")), "a,b\n5,5\n6,6\n");
@@ -402,13 +341,13 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
 
         // A batch bigger than a file has a file of its own.
-        file.append(b"a batch that is too big\n").unwrap();
+        file.append(b"a batch that is too big\n", UNNOTED).unwrap();
         assert_eq!(read(&path), "a,b\na batch that is too big\n");
 
         let path = folder.path().join("none-kept.csv");
         let mut file = rotating(&path, 12, 0);
         for line in ["1,1\n", "2,2\n", "3,3\n"] {
-            file.append(line.as_bytes()).unwrap();
+            file.append(line.as_bytes(), UNNOTED).unwrap();
         }
         assert_eq!(read(&path), "a,b\n3,3\n");
         assert!(!folder.path().join("none-kept.csv.1").exists());
@@ -429,7 +368,7 @@ mod tests {
                     let mut file = rotating(path, 2000, 1000);
                     for batch in 0..BATCHES {
                         let lines: String = (0..3).map(|line| format!("{writer},{batch}-{line}\n")).collect();
-                        file.append(lines.as_bytes()).unwrap();
+                        file.append(lines.as_bytes(), UNNOTED).unwrap();
                     }
                 });
             }
@@ -459,11 +398,11 @@ mod tests {
         let mut file = open(&path).unwrap();
         let holder = File::open(&path).unwrap();
         flock(&holder, FlockOperation::LockExclusive).unwrap();
-        file.append(b"1,2\n").unwrap();
+        file.append(b"1,2\n", UNNOTED).unwrap();
         assert!(file.impatient, "the next append does not wait");
-        file.append(b"3,4\n").unwrap();
+        file.append(b"3,4\n", UNNOTED).unwrap();
         flock(&holder, FlockOperation::Unlock).unwrap();
-        file.append(b"5,6\n").unwrap();
+        file.append(b"5,6\n", UNNOTED).unwrap();
         assert!(!file.impatient);
         assert_eq!(read(&path), "a,b\n1,2\n3,4\n5,6\n");
     }
@@ -474,7 +413,7 @@ mod tests {
         let path = folder.path().join("x.csv");
         let mut file = open(&path).unwrap();
         let mut refused = |what: &str| {
-            let error = file.append(b"1,2\n").unwrap_err().to_string();
+            let error = file.append(b"1,2\n", UNNOTED).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
             fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
         };
@@ -488,7 +427,7 @@ mod tests {
         fs::write(&path, "x,y,z\n").unwrap();
         refused(r#"starts with "x,y,", expected"#);
         // And when all is well again, the rows go on.
-        file.append(b"3,4\n").unwrap();
+        file.append(b"3,4\n", UNNOTED).unwrap();
         assert_eq!(read(&path), "a,b\n3,4\n");
     }
 
@@ -498,10 +437,10 @@ mod tests {
         let path = folder.path().join("x.csv");
         fs::write(&path, "a,b\n1,2").unwrap();
         let mut file = open(&path).unwrap();
-        file.append(b"3,4\n").unwrap();
+        file.append(b"3,4\n", UNNOTED).unwrap();
         assert_eq!(read(&path), "a,b\n1,2\n3,4\n");
         File::options().append(true).open(&path).unwrap().write_all(b"5,").unwrap();
-        file.append(b"6,7\n").unwrap();
+        file.append(b"6,7\n", UNNOTED).unwrap();
         assert_eq!(read(&path), "a,b\n1,2\n3,4\n5,\n6,7\n");
     }
 
@@ -513,7 +452,7 @@ mod tests {
         fs::write(folder.path().join("x.csv.1"), "old").unwrap();
         let mut file = rotating(&path, 12, 2);
         for line in ["1,1\n", "2,2\n", "3,3\n"] {
-            file.append(line.as_bytes()).unwrap();
+            file.append(line.as_bytes(), UNNOTED).unwrap();
         }
         assert_eq!(read(&path), "a,b\n1,1\n2,2\n3,3\n");
         assert_eq!(read(folder.path().join("x.csv.1")), "old");
@@ -525,7 +464,7 @@ mod tests {
         let path = folder.path().join("x.csv");
         let mut file = rotating(&path, 8, u32::MAX);
         for line in ["1,1\n", "2,2\n", "3,3\n"] {
-            file.append(line.as_bytes()).unwrap();
+            file.append(line.as_bytes(), UNNOTED).unwrap();
         }
         assert_eq!(read(folder.path().join("x.csv.2")), "a,b\n1,1\n");
         assert_eq!(read(&path), "a,b\n3,3\n");

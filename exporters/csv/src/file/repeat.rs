@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Lines that may be there already: those of a batch over which a process died.
+//!
+//! It wrote down where its lines would begin before it wrote them. What stands there now is compared with them, since
+//! nothing else tells how far it came: it may have died before the first byte, behind the last, or anywhere between.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
+};
+
+use nixl_telemetry_sdk::warn;
+use rustix::fs::OFlags;
+
+use super::{CsvFile, FileError, describe};
+
+/// Where lines begin: in which file, by device and inode, since it may be renamed, and at which byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) at: u64,
+}
+
+impl CsvFile {
+    /// Appends what is missing of lines that another process was to write at this place. If that is done at another
+    /// place, `note` is told before how many bytes are not missing, and where the rest begins.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub(crate) fn complete(
+        &mut self,
+        lines: &[u8],
+        place: Place,
+        note: &dyn Fn(usize, Place),
+    ) -> Result<(), FileError> {
+        self.complete_whole(lines, place, note).map_err(|what| self.error(what))
+    }
+
+    fn complete_whole(&mut self, lines: &[u8], place: Place, note: &dyn Fn(usize, Place)) -> Result<(), String> {
+        let mut there = 0;
+        if self.open.regular {
+            // Who rotates a file has its lock, so that under it every file keeps its name.
+            let lock = self.lock_current()?;
+            let metadata = self.open.file.metadata().map_err(|error| describe(&error))?;
+            let is_current = (metadata.dev(), metadata.ino()) == (place.device, place.inode);
+            let found = match is_current {
+                true => common(&self.open.file, place.at, lines),
+                false => self.rotated(place).map_or(Ok(0), |file| common(&file, place.at, lines)),
+            };
+            there = found.unwrap_or_else(|error| {
+                let (path, what) = (self.path.display(), describe(&error));
+                warn!("{path} cannot be read, so that rows a process died over may come twice: {what}");
+                0
+            });
+            if there == lines.len() {
+                return Ok(());
+            }
+            let size = metadata.len();
+            if is_current && lock.held && size == place.at + there as u64 {
+                // Nobody has written since: even a line that was cut off can be continued.
+                lock.write(size, &lines[there..]).map_err(|error| describe(&error))?;
+                self.open.end = place.at + lines.len() as u64;
+                return Ok(());
+            }
+        }
+        let there = whole_lines(&lines[..there]);
+        self.append_whole(&lines[there..], &|place| note(there, place))
+    }
+
+    /// The file among those that were rotated.
+    fn rotated(&self, place: Place) -> Option<File> {
+        let (folder, name) = (self.path.parent()?, self.path.file_name()?);
+        // By their names rather than by counting: somebody may have removed one of them, or changed the settings.
+        let numbered = fs::read_dir(folder).ok()?.flatten().filter(|entry| {
+            let number = entry.file_name();
+            let number = number.as_bytes().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"."));
+            number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+        });
+        let mut found = numbered.filter(|entry| {
+            let file = entry.metadata().map(|file| (file.dev(), file.ino(), file.is_file()));
+            file.is_ok_and(|file| file == (place.device, place.inode, true))
+        });
+        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).expect("open flags fit an int");
+        File::options().read(true).custom_flags(flags).open(found.next()?.path()).ok()
+    }
+}
+
+/// How many of these bytes, from the first one on, lie in the file at this place.
+fn common(file: &File, at: u64, bytes: &[u8]) -> io::Result<usize> {
+    let mut found = vec![0; bytes.len()];
+    let mut read = 0;
+    while read < found.len() {
+        match file.read_at(&mut found[read..], at + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found[..read].iter().zip(bytes).take_while(|(found, byte)| found == byte).count())
+}
+
+/// Bytes of the whole lines these begin with. A line goes on where it breaks within quotes.
+fn whole_lines(bytes: &[u8]) -> usize {
+    let mut quoted = false;
+    let mut end = 0;
+    for (index, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\n' if !quoted => end = index + 1,
+            _ => {}
+        }
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_whole_at_their_last_byte() {
+        let table = [
+            ("", 0),
+            ("1,2", 0),
+            ("1,2\n", 4),
+            ("1,2\n3", 4),
+            ("1,2\n3,4\n", 8),
+            // A name in quotes may have line breaks in it, and quotes.
+            ("1,\"a\n", 0),
+            ("1,\"a\nb\"\n2", 8),
+            ("1,\"a\"\"\n", 0),
+            ("1,\"a\"\"\n\"\n", 9),
+        ];
+        for (text, expected) in table {
+            assert_eq!(whole_lines(text.as_bytes()), expected, "{text:?}");
+        }
+    }
+}
