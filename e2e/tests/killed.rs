@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Every row of csv is there once, although those who write it are killed again and again.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    fs::File,
+    hint,
+    os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
+    path::Path,
+    process::{Child, Stdio},
+    ptr,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+use nixl_telemetry_e2e::{nixl_command, run_apart};
+use nixl_telemetry_event::{BatchId, Event, Kind, MemoWords};
+use nixl_telemetry_loader::{Batch, Exported, Exporter, Plugin};
+use nixl_telemetry_testkit as testkit;
+
+const ROUNDS: u64 = 40;
+const EVENTS: u64 = 4096;
+
+/// What a host remembers over a kill, in a file that all processes map.
+struct Journal {
+    memo: &'static MemoWords,
+    /// Number of the batch that was handed over last.
+    begun: &'static AtomicU64,
+    /// Number of the batch that was last known to be exported.
+    done: &'static AtomicU64,
+}
+
+impl Journal {
+    fn open() -> Self {
+        let file = File::options().read(true).write(true).open(env::var_os("KILLED_JOURNAL").unwrap()).unwrap();
+        // SAFETY: a new mapping of a file that is long enough and is not shortened, aligned to a page, never unmapped, and
+        // used by everybody as atomics.
+        let words = unsafe {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            let address = libc::mmap(ptr::null_mut(), 80, protection, libc::MAP_SHARED, file.as_raw_fd(), 0);
+            assert_ne!(address, libc::MAP_FAILED);
+            &*address.cast::<[AtomicU64; 10]>()
+        };
+        let [memo @ .., begun, done] = words;
+        Self { memo, begun, done }
+    }
+}
+
+fn open() -> Exporter {
+    let plugin = Plugin::load(env::var_os("KILLED_PLUGIN").unwrap()).unwrap();
+    plugin.create_exporter("victim", EVENTS).unwrap()
+}
+
+fn export(exporter: &mut Exporter, id: BatchId<'_>) {
+    let value = |index| id.number() * EVENTS + index;
+    let events: Vec<_> = (0..EVENTS).map(|index| Event::new(Kind::TX_BYTES, value(index)).at(1)).collect();
+    let exported = exporter.export_batch(&Batch { events: &events, totals: &[], id: Some(id) });
+    assert_eq!(exported, Exported { accepted: EVENTS, ..Exported::default() });
+}
+
+#[test]
+fn every_row_is_there_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, plugin) = (folder.path().join("journal"), testkit::plugin("csv"));
+    fs::write(&journal, [0; 80]).unwrap();
+    let rows = folder.path().join("rows");
+    fs::create_dir(&rows).unwrap();
+    let variables = [
+        ("KILLED_JOURNAL", journal.as_path()),
+        ("KILLED_PLUGIN", &plugin),
+        ("NIXL_TELEMETRY_CSV_FILE", &rows.join("events.csv")),
+        // The name comes last: a row that was cut off is none.
+        ("NIXL_TELEMETRY_CSV_COLUMNS", Path::new("value,agent_name")),
+        ("NIXL_TELEMETRY_CSV_MAX_SIZE", Path::new("1000000")),
+        ("NIXL_TELEMETRY_CSV_MAX_FILES", Path::new("100000")),
+    ];
+    run_apart("kill_again_and_again", &variables);
+
+    let mut seen = BTreeMap::<u64, u32>::new();
+    let files = fs::read_dir(&rows).unwrap();
+    let text = files.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect::<String>();
+    let (mut others, mut stumps) = (0, 0);
+    for line in text.lines().filter(|line| *line != "value,agent_name") {
+        match line.split_once(',') {
+            Some((value, "victim")) => *seen.entry(value.parse().unwrap()).or_default() += 1,
+            Some((_, "somebody")) => others += 1,
+            _ => stumps += 1,
+        }
+    }
+    let batches = seen.len() as u64 / EVENTS;
+    let twice: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).take(5).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    assert_eq!(seen.keys().copied().collect::<Vec<_>>(), (EVENTS..EVENTS * (batches + 1)).collect::<Vec<_>>());
+    assert!(batches >= ROUNDS && others == ROUNDS && stumps <= ROUNDS, "{batches} batches, {others}, {stumps}");
+}
+
+#[test]
+#[ignore = "run by every_row_is_there_once"]
+fn kill_again_and_again() {
+    let journal = Journal::open();
+    let somebody = Plugin::load(env::var_os("KILLED_PLUGIN").unwrap()).unwrap();
+    let mut somebody = somebody.create_exporter("somebody", 1).unwrap();
+    for round in 0..ROUNDS {
+        let begun = journal.begun.load(SeqCst);
+        let mut child = victim();
+        // It is somewhere in a batch of its own; where, is left to chance.
+        while journal.begun.load(SeqCst) < begun + 1 + round % 3 {
+            assert_eq!(child.try_wait().unwrap(), None, "it goes on for ever");
+            hint::spin_loop();
+        }
+        for _ in 0..round * 5000 {
+            hint::spin_loop();
+        }
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+        // Somebody else writes after that, or only when all is in order again.
+        let mut interlude = || assert_eq!(somebody.export(&[Event::new(Kind::RX_BYTES, round)]).accepted, 1);
+        if round % 2 == 0 {
+            interlude();
+        }
+        let begun = journal.begun.load(SeqCst);
+        if journal.done.load(SeqCst) < begun {
+            export(&mut open(), BatchId::new(7, begun).with_memo(journal.memo).repeated());
+        }
+        if round % 2 == 1 {
+            interlude();
+        }
+    }
+}
+
+/// A process that exports until it is killed.
+fn victim() -> Child {
+    let mut command = nixl_command(&env::current_exe().unwrap());
+    let variables = env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NIXL_TELEMETRY_CSV"));
+    command.envs(variables).args(["--exact", "export_for_ever", "--include-ignored"]);
+    command.stdout(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+#[ignore = "run by kill_again_and_again"]
+fn export_for_ever() {
+    let journal = Journal::open();
+    let mut exporter = open();
+    for number in journal.begun.load(SeqCst) + 1.. {
+        journal.begun.store(number, SeqCst);
+        export(&mut exporter, BatchId::new(7, number).with_memo(journal.memo));
+        journal.done.store(number, SeqCst);
+    }
+}
