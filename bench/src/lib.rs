@@ -7,6 +7,7 @@ pub mod collector;
 pub mod counter;
 mod held;
 pub mod process;
+pub mod scrape;
 
 use std::num::NonZero;
 use std::time::{Duration, Instant};
