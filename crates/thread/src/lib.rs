@@ -4,7 +4,7 @@
 //!
 //! An inference server handles its signals on threads it knows; one that lands on ours would run its handler on an
 //! unexpected stack, or interrupt a system call of ours. And it forks: a child inherits our objects but not our
-//! threads, so that joining one there would wait for ever.
+//! threads, so that joining one there would wait for ever. [`on_fork`] and [`on_exit`] tell of those two moments.
 //!
 //! ```
 //! let worker = nixl_telemetry_thread::spawn("nixl-tlm-demo", || 6 * 7)?;
@@ -12,11 +12,16 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+
+#[expect(unsafe_code, reason = "calls the C library")]
+mod moments;
 
 use std::{io, process, thread};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+
+pub use moments::{on_exit, on_fork};
 
 /// A thread started by [`spawn`].
 #[derive(Debug)]
