@@ -12,6 +12,11 @@ static HELD: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct Grant(u64);
 
 impl Grant {
+    /// Nothing.
+    pub(crate) fn none() -> Self {
+        Self(0)
+    }
+
     /// Takes `bytes`, if no more than `budget` are held then.
     pub(crate) fn take(bytes: u64, budget: u64) -> Option<Self> {
         let more = |held: u64| held.checked_add(bytes).filter(|held| *held <= budget);

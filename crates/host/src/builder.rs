@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use std::fmt;
-use std::sync::Arc;
+use std::process;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use nixl_telemetry_event::Kind;
 use nixl_telemetry_loader::SearchPath;
 use nixl_telemetry_log::{error, warn};
 use nixl_telemetry_settings::{Origin, Settings};
@@ -11,17 +13,20 @@ use crate::allowlist::Allowlist;
 use crate::choose::{self, Context};
 use crate::clock::Clock;
 use crate::collector::Collector;
-use crate::lane::Bounds;
+use crate::flusher::Flusher;
+use crate::journal::{self, Journal};
 use crate::ledger::Ledger;
 use crate::lenient::Lenient;
+use crate::memory::Memory;
 use crate::outlet::Outlet;
 use crate::record::Expansion;
-use crate::recorder::Shared;
 use crate::settings::{
-    BUFFER_SIZE, ENABLE, ENABLED_METRICS, EXPORTER, MEMORY_BUDGET, OnError, RUN_INTERVAL, SHUTDOWN_TIMEOUT, TIMESTAMPS,
+    BUFFER_SIZE, ENABLE, ENABLED_METRICS, EXPORTER, JOURNAL_DIR, MEMORY_BUDGET, ON_ERROR, OVERFLOW, OnError,
+    RUN_INTERVAL, SHUTDOWN_TIMEOUT, TIMESTAMPS,
 };
-use crate::staging::Staging;
-use crate::{Error, Sink};
+use crate::shared::{Inheritance, Shared};
+use crate::staging::{self, Rules, Staging};
+use crate::{Error, Sink, exit, fork};
 
 /// What a [`Collector`] is made of.
 #[must_use = "a builder does nothing until it builds"]
@@ -32,6 +37,15 @@ pub struct Builder {
     exporters: Vec<String>,
     sinks: Vec<(String, Box<dyn Sink>)>,
     search_path: Option<SearchPath>,
+}
+
+/// What a forked child needs to make a collector like its parent's.
+pub(crate) struct Recipe {
+    agent: Arc<str>,
+    settings: Settings,
+    search_path: Option<SearchPath>,
+    /// Names of the sinks that are the parent's own.
+    sinks: Vec<String>,
 }
 
 impl Builder {
@@ -101,33 +115,125 @@ impl Builder {
         if !is_on(&agent, &mut lenient, self.capture_telemetry)? {
             return Ok(None);
         }
-
-        let (buffer_size, is_bound) = buffer_size(&mut lenient)?;
-        let interval = lenient.get(&RUN_INTERVAL)?.duration();
-        let allowlist = allowlist(&agent, &lenient.get(&ENABLED_METRICS)?);
-        let bounds = Bounds { events: is_bound.then_some(buffer_size), bytes: lenient.get(&MEMORY_BUDGET)? };
-        let staging = Staging::new(Expansion::new(&allowlist), bounds, buffer_size, interval);
-        let clock = Clock::new(lenient.get(&TIMESTAMPS)?);
-        let shutdown_timeout = lenient.get(&SHUTDOWN_TIMEOUT)?.duration();
-
-        let has_sinks = !self.sinks.is_empty();
-        let context = Context { agent: Arc::clone(&agent), buffer_size, search_path: self.search_path, has_sinks };
-        let mut exporters = choose::choose(context, &mut lenient)?;
-        for (name, sink) in self.sinks {
-            exporters.push((Outlet::new(Arc::clone(&agent), name, Some(sink)), None));
-        }
-        let ledger = Ledger::new(exporters.iter().map(|(outlet, problem)| (outlet.name().to_owned(), problem.clone())));
-        let outlets = exporters.into_iter().map(|(outlet, _)| outlet).collect();
-        let shared = Shared { agent: Arc::clone(&agent), allowlist, clock, staging, ledger };
-        match Collector::start(shared, outlets, shutdown_timeout) {
-            Ok(collector) => Ok(Some(collector)),
-            Err(error) if lenient.policy() == OnError::Fail => Err(error),
-            Err(error) => {
+        let recipe = Recipe {
+            agent: Arc::clone(&agent),
+            settings: lenient.settings().clone(),
+            search_path: self.search_path,
+            sinks: self.sinks.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        let sinks = self.sinks.into_iter().map(|(name, sink)| (name, Some(sink)));
+        match recipe.make(&mut lenient, sinks) {
+            Ok(shared) => Ok(Some(Collector::new(shared))),
+            Err(error @ (Error::Thread(_) | Error::Memory)) if lenient.policy() != OnError::Fail => {
                 error!("agent {agent}: {error}; telemetry is off");
                 Ok(None)
             }
+            Err(error) => Err(error),
         }
     }
+}
+
+impl Recipe {
+    /// A collector with these sinks, started.
+    fn make(
+        self,
+        lenient: &mut Lenient<'_>,
+        sinks: impl Iterator<Item = (String, Option<Box<dyn Sink>>)>,
+    ) -> Result<Arc<Shared>, Error> {
+        fork::watch();
+        let agent = &self.agent;
+        let (buffer_size, is_bound) = buffer_size(lenient)?;
+        let interval = lenient.get(&RUN_INTERVAL)?.duration();
+        let allowlist = allowlist(agent, &lenient.get(&ENABLED_METRICS)?);
+        let clock = Clock::new(lenient.get(&TIMESTAMPS)?);
+        let overflow = lenient.get(&OVERFLOW)?;
+        let budget = lenient.get(&MEMORY_BUDGET)?;
+        let shutdown_timeout = lenient.get(&SHUTDOWN_TIMEOUT)?.duration();
+
+        let has_sinks = !self.sinks.is_empty();
+        let context =
+            Context { agent: Arc::clone(agent), buffer_size, search_path: self.search_path.clone(), has_sinks };
+        let mut exporters = choose::choose(context, lenient)?;
+        for (name, sink) in sinks {
+            let problem = sink.is_none().then(|| "belongs to the process that was forked".to_owned());
+            exporters.push((Outlet::new(Arc::clone(agent), name, sink), problem));
+        }
+        let ledger = Ledger::new(exporters.iter().map(|(outlet, problem)| (outlet.name().to_owned(), problem.clone())));
+        let outlets: Vec<_> = exporters.into_iter().map(|(outlet, _)| outlet).collect();
+
+        let expansion = Expansion::new(&allowlist);
+        let reports_drops = allowlist.allows(Kind::TELEMETRY_EVENTS_DROPPED);
+        let journal = journal(agent, lenient, &outlets, (expansion, reports_drops))?;
+        let origin = journal.as_ref().map_or_else(journal::new_origin, |journal| journal.origin());
+        let rules = Rules {
+            expansion,
+            bound: is_bound.then_some(buffer_size),
+            overflow,
+            batch: buffer_size.min(staging::MOST_EVENTS),
+            interval,
+            memory: Memory { budget, journal: journal.map(Arc::new) },
+        };
+        let shared = Arc::new(Shared {
+            agent: Arc::clone(agent),
+            origin,
+            allowlist,
+            reports_drops,
+            clock,
+            staging: Staging::new(rules).ok_or(Error::Memory)?,
+            ledger,
+            shutdown_timeout,
+            thread: Mutex::new(None),
+            process: process::id(),
+            inheritance: Inheritance::of(self),
+        });
+        let thread = Flusher::new(Arc::clone(&shared), outlets).start().map_err(Error::Thread)?;
+        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        exit::watch(&shared);
+        Ok(shared)
+    }
+
+    /// The collector of a forked child. What cannot be had costs its events, whatever the settings say: there is nobody
+    /// who could be told.
+    pub(crate) fn inherit(&self) -> Option<Arc<Shared>> {
+        let settings = self.settings.clone().with_override(ON_ERROR.name(), "degrade");
+        let Self { agent, search_path, sinks, .. } = self;
+        let recipe = Self {
+            agent: Arc::clone(agent),
+            settings: settings.clone(),
+            search_path: search_path.clone(),
+            sinks: sinks.clone(),
+        };
+        let mut lenient = Lenient::new(agent, settings);
+        match recipe.make(&mut lenient, sinks.iter().map(|name| (name.clone(), None))) {
+            Ok(shared) => Some(shared),
+            Err(error) => {
+                error!("agent {agent}: {error}; this forked process has no telemetry");
+                None
+            }
+        }
+    }
+}
+
+/// The journal somebody asks for, if it can be had.
+fn journal(
+    agent: &str,
+    lenient: &mut Lenient<'_>,
+    outlets: &[Outlet],
+    (expansion, reports_drops): (Expansion, bool),
+) -> Result<Option<Journal>, Error> {
+    let Some(found) = lenient.find(&JOURNAL_DIR)? else { return Ok(None) };
+    let exporters: Vec<_> = outlets.iter().map(Outlet::name).collect();
+    let refused = match Journal::create(&found.value, agent, &exporters, expansion, reports_drops) {
+        Ok(journal) => return Ok(Some(journal)),
+        Err(refused) => refused,
+    };
+    let what = format!("is {} ({})", found.value.display(), found.origin);
+    let error = Error::Journal { setting: JOURNAL_DIR.name(), what, cause: refused.to_string() };
+    if lenient.policy() == OnError::Fail {
+        return Err(error);
+    }
+    error!("agent {agent}: {error}; events that wait are lost if the process dies");
+    Ok(None)
 }
 
 fn is_on(agent: &str, lenient: &mut Lenient<'_>, capture: bool) -> Result<bool, Error> {

@@ -3,6 +3,7 @@
 //! The clocks: one that tells the time, as exactly as asked for, and one that never goes back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -19,6 +20,11 @@ pub(crate) enum Clock {
     Batch,
 }
 
+/// What no word ever is.
+pub(crate) const NEVER: u64 = u64::MAX;
+/// The word of clocks without one. It changes only in a forked child.
+static NONE: AtomicU64 = AtomicU64::new(0);
+
 impl Clock {
     /// The clock somebody chose; the precise one where a coarse one cannot be had.
     pub(crate) fn new(timestamps: Timestamps) -> Self {
@@ -29,15 +35,28 @@ impl Clock {
         }
     }
 
-    /// Microseconds since the Unix epoch; 0 for the time of the batch.
-    #[inline]
-    pub(crate) fn now_us(&self) -> u64 {
+    /// A word that changes when what [`read`](Self::read) said last is not true any more.
+    pub(crate) fn word(&self) -> &'static AtomicU64 {
         match self {
-            Self::Precise => wall_us(),
-            Self::Coarse(ticker) => ticker.now_us(),
-            Self::Batch => 0,
+            Self::Coarse(_) => Ticker::word(),
+            Self::Precise | Self::Batch => &NONE,
         }
     }
+
+    /// Microseconds since the Unix epoch, 0 for the time of the batch; and what the word is for as long as that is true.
+    pub(crate) fn read(&self) -> (u64, u64) {
+        match self {
+            Self::Precise => (wall_us(), NEVER),
+            Self::Coarse(ticker) => ticker.read(),
+            Self::Batch => (0, NONE.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// In a forked child, has nobody believe any more in what a clock has said.
+pub(crate) fn forget() {
+    Ticker::word().store(0, Ordering::Relaxed);
+    NONE.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Microseconds since the Unix epoch; 0 before it.

@@ -1,28 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, mem, process};
 
-use nixl_telemetry_log::warn;
 use nixl_telemetry_settings::Settings;
-use nixl_telemetry_thread::Thread;
 
-use crate::flusher::Flusher;
-use crate::outlet::Outlet;
-use crate::recorder::Shared;
-use crate::{Builder, Counts, Error, Recorder};
+use crate::shared::Shared;
+use crate::{Builder, Counts, Error, Producer, Recorder};
 
 /// The telemetry of one agent: a buffer for each thread that records, a thread that empties them, and the exporters that thread feeds.
 ///
-/// Dropping it does what [`close`](Self::close) does.
+/// Dropping it does what [`close`](Self::close) does. So does the exit of the process, if it comes first; but not `_exit`,
+/// for which there is [`drain_before_exit`](crate::drain_before_exit).
 pub struct Collector {
     shared: Arc<Shared>,
-    /// `None` once the collector is shut down.
-    thread: Option<Thread<()>>,
-    shutdown_timeout: Duration,
-    /// The process that has the thread. After a fork, the child does not.
-    process: u32,
 }
 
 impl Collector {
@@ -49,61 +41,44 @@ impl Collector {
         Recorder::new(Arc::clone(&self.shared))
     }
 
+    /// A ring for one place that records, at the lowest cost there is; `None` if there is no room for one more. Then a
+    /// [`recorder`](Self::recorder) goes on recording, into a ring that is shared.
+    pub fn producer(&self) -> Option<Producer> {
+        Producer::new(self.shared.here()?)
+    }
+
     /// What became of the events so far.
     pub fn counts(&self) -> Counts {
-        self.shared.ledger.counts(&self.shared.staging)
+        self.shared.here().map(|shared| shared.counts()).unwrap_or_default()
     }
 
     /// Flushes now, and waits until every exporter has seen what was recorded before the call. False if that took
     /// longer than `timeout`.
     pub fn flush(&self, timeout: Duration) -> bool {
-        if self.is_elsewhere() {
-            return false;
-        }
-        let pass = self.shared.staging.urge();
-        self.shared.ledger.wait_completed(pass, timeout)
+        self.shared.here().is_some_and(|shared| {
+            let pass = shared.staging.urge();
+            shared.ledger.wait_completed(pass, timeout)
+        })
     }
 
     /// Stops recording, exports what was recorded, and destroys the exporters.
     ///
     /// Should that take longer than [`SHUTDOWN_TIMEOUT`](crate::settings::SHUTDOWN_TIMEOUT), say because an exporter
     /// hangs, the rest is dropped and counted, one WARN line tells of it, and the flush thread is left behind. An
-    /// exporter may still get to take the batch it was busy with; it counts as dropped.
-    pub fn close(mut self) -> Counts {
+    /// exporter may still get to take the batch it was busy with; it counts as dropped. What is in a journal stays there.
+    pub fn close(self) -> Counts {
         self.shut_down();
-        if self.is_elsewhere() { Counts::default() } else { self.counts() }
+        self.counts()
     }
 
-    pub(crate) fn start(shared: Shared, outlets: Vec<Outlet>, shutdown_timeout: Duration) -> Result<Self, Error> {
-        let shared = Arc::new(shared);
-        let thread = Flusher::new(Arc::clone(&shared), outlets).start().map_err(Error::Thread)?;
-        Ok(Self { shared, thread: Some(thread), shutdown_timeout, process: process::id() })
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
-    fn shut_down(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
-        if self.is_elsewhere() {
-            // There is no such thread here, and a lock it held at the fork stays locked.
-            mem::forget(thread);
-            return;
+    fn shut_down(&self) {
+        if let Some(shared) = self.shared.here_already() {
+            shared.shut_down();
         }
-        let Shared { agent, staging, ledger, .. } = &*self.shared;
-        staging.close();
-        match ledger.wait_finished(staging, self.shutdown_timeout) {
-            // The flush thread catches the panics of exporters, and has no others.
-            Ok(()) => drop(thread.join()),
-            Err(abandoned) => warn!(
-                "agent {agent}: exporter {} did not finish within {} ms: left behind, {} events are dropped",
-                abandoned.exporter,
-                self.shutdown_timeout.as_millis(),
-                abandoned.events,
-            ),
-        }
-    }
-
-    /// Whether this is a forked child.
-    fn is_elsewhere(&self) -> bool {
-        self.process != process::id()
     }
 }
 
@@ -116,30 +91,5 @@ impl Drop for Collector {
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Collector").field("agent", &self.shared.agent).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::RecordingSink;
-
-    #[test]
-    fn the_child_of_a_fork_leaves_the_thread_of_its_parent_alone() {
-        let sink = RecordingSink::new();
-        let settings =
-            Settings::from_pairs([("NIXL_TELEMETRY_ENABLE", "1"), ("NIXL_TELEMETRY_RUN_INTERVAL", "0xffffffff")]);
-        let builder = Collector::builder("agent").settings(settings).sink("kept", Box::new(sink.clone()));
-        let mut collector = builder.build().unwrap().unwrap();
-        let recorder = collector.recorder();
-        recorder.memory_registered(1);
-        // What the child sees.
-        collector.process += 1;
-        assert!(!collector.flush(Duration::MAX));
-        assert_eq!(collector.close(), Counts::default());
-        // Not even told that it is over.
-        recorder.memory_registered(2);
-        assert_eq!((recorder.counts().waiting, recorder.counts().closed), (2, 0));
-        assert!(sink.events().is_empty());
     }
 }

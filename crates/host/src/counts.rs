@@ -5,19 +5,20 @@
 /// For each exporter and at every moment:
 ///
 /// ```text
-/// produced + reports = exported + failed + unsupported + unavailable + shutdown_timeout + pending   of the exporter
-///                    + queue_full + closed + shutdown_timeout                                       of the collector
+/// produced + reports = exported + exported_before + aggregated + failed + unsupported + unavailable + shutdown_timeout
+///                    + pending
+///                    + (queue_full - totals) + closed + shutdown_timeout of the collector
 /// ```
+///
+/// where `reports` and `totals` are the exporter's own: one that takes totals is told of what had no room by them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
     /// Events the program recorded, of kinds that are enabled.
     pub produced: u64,
-    /// Events of kind `agent_telemetry_events_dropped` that the collector added itself.
-    pub reports: u64,
     /// Events in the buffer, on their way to every exporter.
     pub waiting: u64,
-    /// Drops: the buffer had no room.
+    /// Events that had no room in the buffer and were not kept one by one.
     pub queue_full: u64,
     /// Drops: recorded after the collector was closed.
     pub closed: u64,
@@ -33,8 +34,16 @@ pub struct Counts {
 pub struct ExporterCounts {
     /// The name of the exporter.
     pub name: String,
+    /// Events of kind `agent_telemetry_events_dropped` that the collector added for it.
+    pub reports: u64,
+    /// Of the events that had no room, those that it is told of by exact totals; 0 if it does not take them.
+    pub totals: u64,
     /// Events it took.
     pub exported: u64,
+    /// Events it has taken from a process that has died since; see [`Abandoned`](crate::Abandoned).
+    pub exported_before: u64,
+    /// Events it took as part of totals.
+    pub aggregated: u64,
     /// Drops: events it refused, failed at, or panicked over.
     pub failed: u64,
     /// Drops: events its binary form cannot hold, such as backend events where only numbers fit.
@@ -55,11 +64,15 @@ impl Counts {
         self.exporters.iter().find(|exporter| exporter.name == name)
     }
 
-    /// Every drop count above zero as place, reason and number of events. The place is `staging`, where an event is
-    /// lost to every exporter, or the name of an exporter.
+    /// Every drop count above zero as place, reason and number of events. The place is the name of an exporter, or
+    /// `staging`, where an event is lost to every exporter, but that those which take totals know it as part of them.
     pub fn drops(&self) -> Vec<(&str, &'static str, u64)> {
+        let untold = match self.exporters.iter().map(|exporter| exporter.totals).min() {
+            Some(told) => self.queue_full - told,
+            None => self.queue_full,
+        };
         let staging = [
-            ("staging", "queue_full", self.queue_full),
+            ("staging", "queue_full", untold),
             ("staging", "closed", self.closed),
             ("staging", "shutdown_timeout", self.shutdown_timeout),
         ];
@@ -77,16 +90,17 @@ impl Counts {
 
     /// Whether the law above holds. It always does; tests ask.
     pub fn is_balanced(&self) -> bool {
-        let staging = self.queue_full + self.closed + self.shutdown_timeout;
-        self.exporters
-            .iter()
-            .all(|exporter| self.produced + self.reports == staging + exporter.settled() + exporter.pending)
+        self.exporters.iter().all(|exporter| {
+            let staging = self.queue_full - exporter.totals + self.closed + self.shutdown_timeout;
+            self.produced + exporter.reports == staging + exporter.settled() + exporter.pending
+        })
     }
 }
 
 impl ExporterCounts {
     /// Events whose fate is known.
     pub(crate) fn settled(&self) -> u64 {
-        self.exported + self.failed + self.unsupported + self.unavailable + self.shutdown_timeout
+        let taken = self.exported + self.exported_before + self.aggregated;
+        taken + self.failed + self.unsupported + self.unavailable + self.shutdown_timeout
     }
 }

@@ -24,6 +24,19 @@ pub enum Error {
         /// What is wrong. Part of the message, so that one line of a log tells all, and therefore no source.
         cause: String,
     },
+    /// There is no journal.
+    #[error("{setting} {what}: {cause}")]
+    Journal {
+        /// The setting that asks for it.
+        setting: &'static str,
+        /// How it asks, with where it was written.
+        what: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// There is no memory for a ring.
+    #[error("there is no memory for events")]
+    Memory,
     /// The system gave no thread.
     #[error("cannot start the flush thread: {0}")]
     Thread(io::Error),

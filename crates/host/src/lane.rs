@@ -2,88 +2,69 @@
 
 //! A single-producer ring that grows: the way of one thread's records to the flush thread.
 //!
-//! Records have positions, counted from 0 over the whole life of a lane. Each lies in a segment, at its position modulo
-//! the segment's length. A full segment gets a successor of twice the length: the positions from its `start` on lie
-//! there. Who is the producer is decided by `owned`; who is the consumer, by the lock around [`Reader`].
+//! Slots have positions, counted from 0 over the whole life of a lane. Each lies in a segment, at its position modulo
+//! the segment's length. A segment that is too small gets a successor of twice the length: the positions from its
+//! `start` on lie there. Who is the producer is decided by `owned`; who is the consumer, by the lock around [`Reader`],
+//! which a producer takes, too, where it has to drop the oldest.
 //!
 //! # Why it is right
-//! * *A record is read only when it is written.* The producer writes the slot, then stores `tail` with release; the
-//!   consumer loads `tail` with acquire and reads below it only.
-//! * *A slot is written only when it has been read.* The consumer reads the slot, then stores `head` with release; the
-//!   producer loads `head` with acquire and writes position `p` of a segment of length `n` only if `p < head + n`, or if
+//! * *A record is read only when it is written.* The producer writes the slots, then stores [`TAIL`] with release; the
+//!   consumer loads it with acquire and reads below it only. All slots of a record become visible with one store.
+//! * *A slot is written only when it has been read.* The consumer reads the slot, then stores [`HEAD`] with release; the
+//!   producer loads that with acquire and writes position `p` of a segment of length `n` only if `p < head + n`, or if
 //!   no position before was in that slot (`p < start + n`).
 //! * *Producer and consumer agree on the segment.* A successor is linked before the first `tail` beyond its `start` is
 //!   stored, and after the last slot of its predecessor was written.
 //! * *The next producer goes on where the last one stopped.* It stops using the lane, then stores `owned` false with
-//!   release; the next one exchanges it for true with acquire. `tail`, `events`, `queue_full` and `closed` have no other
+//!   release; the next one exchanges it for true with acquire. The words of a block that are the producer's have no other
 //!   writer than the producer, which reads them back relaxed.
+//! * *Nothing is read twice.* Between reading and storing [`HEAD`] the lock is held.
 
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 
-use crate::budget::Grant;
-use crate::record::Record;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex, MutexGuard, Padded};
+use crate::block::{self, CLOSED, HEAD, Losses, READ, SEGMENT, SEGMENT_WORDS, SEGMENTS, TAIL, TIME, WRITTEN};
+use crate::memory::{Memory, Piece};
+use crate::record::{Expansion, MOST_EVENTS, MOST_SLOTS, Record, Slot};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, pause};
+use crate::totals::Totals;
 
-/// Records in the first segment of a lane.
+/// Slots of the first segment of a lane.
 #[cfg(not(loom))]
-pub(crate) const FIRST: u64 = 2048;
+pub(crate) const FIRST: u64 = 512;
 #[cfg(loom)]
-pub(crate) const FIRST: u64 = 2;
+pub(crate) const FIRST: u64 = 4;
 
-/// A record, seen from two threads. Relaxed stores and loads of words are plain moves; the order comes from `tail` and
-/// `head`.
-type Slot = [AtomicU64; 4];
+/// Slots of a segment that is large enough to be emptied when half of it is taken. A smaller one is filled, and gets a
+/// successor: that costs less than waking the flush thread all the time.
+#[cfg(not(loom))]
+const ROOMY: u64 = 4096;
+#[cfg(loom)]
+const ROOMY: u64 = 4;
 
 /// The part both sides share.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    producer: Padded<Producer>,
-    consumer: Padded<Consumer>,
+    block: Piece,
     owned: AtomicBool,
-    /// Set once nobody will read it any more.
-    orphaned: AtomicBool,
     reader: Mutex<Reader>,
-}
-
-/// Written by the producer. Every number only grows.
-#[derive(Debug)]
-struct Producer {
-    /// Positions below have been written.
-    tail: AtomicU64,
-    /// Events ever written, as of the last change of producers.
-    events: AtomicU64,
-    /// Events that found no room.
-    queue_full: AtomicU64,
-    /// Events that came after the collector was closed.
-    closed: AtomicU64,
-}
-
-/// Written by the consumer. Every number only grows.
-#[derive(Debug)]
-struct Consumer {
-    /// Positions below have been read. Never beyond `tail`.
-    head: AtomicU64,
-    /// The events of the records below `head`; stored before `head`.
-    events: AtomicU64,
 }
 
 /// What only the consumer uses.
 #[derive(Debug)]
-pub(crate) struct Reader {
+struct Reader {
     /// The segment of position `head`, or a predecessor that has been read to its end.
     segment: Arc<Segment>,
 }
 
 #[derive(Debug)]
 struct Segment {
-    /// The length is a power of two.
-    slots: Box<[Slot]>,
+    /// Two words a slot; their number is a power of two.
+    slots: Piece,
     /// The first position that lies here.
     start: u64,
-    /// Set once, when this one is full.
+    /// Set once, when this one is too small.
     next: Mutex<Option<Arc<Self>>>,
-    _grant: Grant,
 }
 
 /// The producer's side of a lane.
@@ -91,21 +72,24 @@ struct Segment {
 pub(crate) struct Writer {
     lane: Arc<Lane>,
     segment: Arc<Segment>,
-    /// What `tail` is; the position to write next.
+    /// What [`TAIL`] is; the position to write next.
     tail: u64,
     /// Positions below are free to write without a look at anything shared.
     limit: u64,
     /// Events ever written.
-    events: u64,
+    written: u64,
+    /// The segment is to be emptied when half of it is taken.
+    is_roomy: bool,
+    /// The record that last found no room, if none has found any since.
+    refused: Option<Refused>,
 }
 
-/// How much a lane may hold.
+/// A record that found no room: where the head was, and how much it wanted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// Events that may wait, where somebody has chosen.
-    pub(crate) events: Option<u64>,
-    /// Bytes of all lanes of the process.
-    pub(crate) bytes: u64,
+struct Refused {
+    head: u64,
+    slots: u64,
+    events: u64,
 }
 
 /// What became of a record that took the long way.
@@ -115,51 +99,131 @@ pub(crate) enum Pushed {
     Kept,
     /// Written, and half of the room is taken.
     Crowded,
-    /// Dropped for want of room, and counted.
-    Dropped,
+    /// Not written: there is no room.
+    Full,
+}
+
+/// Records that were read, while nobody else can read; see [`Lane::read`].
+#[must_use = "what is not taken will be read again"]
+pub(crate) struct Reading<'a> {
+    lane: &'a Lane,
+    reader: MutexGuard<'a, Reader>,
+    /// What [`HEAD`], [`READ`] and [`TIME`] become.
+    head: u64,
+    read: u64,
+    time: u64,
 }
 
 impl Segment {
-    fn new(length: u64, start: u64, budget: u64) -> Option<Arc<Self>> {
-        let grant = Grant::take(length.checked_mul(size_of::<Record>() as u64)?, budget)?;
-        let length = usize::try_from(length).ok()?;
-        let mut slots = Vec::new();
-        // Out of memory is one more way of having no room.
-        slots.try_reserve_exact(length).ok()?;
-        slots.extend((0..length).map(|_| Slot::default()));
-        Some(Arc::new(Self { slots: slots.into(), start, next: Mutex::new(None), _grant: grant }))
+    fn new(length: u64, start: u64, piece: Option<Piece>) -> Option<Arc<Self>> {
+        let slots = piece?;
+        debug_assert_eq!(slots.words.len() as u64, 2 * length);
+        Some(Arc::new(Self { slots, start, next: Mutex::new(None) }))
     }
 
-    fn slot(&self, position: u64) -> &Slot {
-        // The length is a power of two, and no index reaches it.
+    fn grown(length: u64, start: u64, memory: &Memory) -> Option<Arc<Self>> {
+        Self::new(length, start, memory.take(usize::try_from(length.checked_mul(2)?).ok()?))
+    }
+
+    /// The place of the two words of a position.
+    #[inline]
+    fn place(&self, position: u64) -> usize {
+        // The number of words is a power of two, and no index reaches it.
         #[expect(clippy::cast_possible_truncation, reason = "the mask is of the low bits only")]
-        let index = position as usize & (self.slots.len() - 1);
-        &self.slots[index]
+        let place = (position as usize).wrapping_mul(2) & (self.slots.words.len() - 1);
+        place
+    }
+
+    fn slot(&self, position: u64) -> Slot {
+        let place = self.place(position);
+        [0, 1].map(|word| self.slots.words[place + word].load(Ordering::Relaxed))
     }
 
     fn length(&self) -> u64 {
-        self.slots.len() as u64
+        self.slots.words.len() as u64 / 2
     }
 
     fn next(&self) -> MutexGuard<'_, Option<Arc<Self>>> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Where the next one begins; beyond everything if there is none.
+    fn end(&self) -> u64 {
+        self.next().as_ref().map_or(u64::MAX, |next| next.start)
+    }
 }
 
 impl Lane {
-    /// A lane, and its first writer. `None` if the budget has no room for one more.
-    pub(crate) fn new(bounds: Bounds) -> Option<(Arc<Self>, Writer)> {
-        let segment = Segment::new(FIRST, 0, bounds.bytes)?;
-        let [tail, head, written, read, queue_full, closed] = [(); 6].map(|()| AtomicU64::new(0));
-        let lane = Arc::new(Self {
-            producer: Padded(Producer { tail, events: written, queue_full, closed }),
-            consumer: Padded(Consumer { head, events: read }),
-            owned: AtomicBool::new(true),
-            orphaned: AtomicBool::new(false),
-            reader: Mutex::new(Reader { segment: Arc::clone(&segment) }),
-        });
-        let writer = Writer { lane: Arc::clone(&lane), segment, tail: 0, limit: 0, events: 0 };
+    /// A lane, and its first writer. `None` if the budget has no room for one more, or there is no memory.
+    pub(crate) fn new(memory: &Memory) -> Option<(Arc<Self>, Writer)> {
+        #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+        Self::of(memory.take(block::WORDS)?, memory.take(2 * FIRST as usize))
+    }
+
+    /// The same, whatever the budget.
+    pub(crate) fn new_anyway(memory: &Memory) -> Option<(Arc<Self>, Writer)> {
+        #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+        Self::of(memory.take_anyway(block::WORDS)?, memory.take_anyway(2 * FIRST as usize))
+    }
+
+    fn of(block: Piece, slots: Option<Piece>) -> Option<(Arc<Self>, Writer)> {
+        let segment = Segment::new(FIRST, 0, slots)?;
+        let reader = Mutex::new(Reader { segment: Arc::clone(&segment) });
+        let lane = Arc::new(Self { block, owned: AtomicBool::new(true), reader });
+        lane.list(&segment);
+        let writer = Writer {
+            lane: Arc::clone(&lane),
+            segment,
+            tail: 0,
+            limit: 0,
+            written: 0,
+            is_roomy: FIRST >= ROOMY,
+            refused: None,
+        };
         Some((lane, writer))
+    }
+
+    /// A lane that a dead process left: its block, and its segments, each with the position it begins with. It has no
+    /// writer, and never will. `taken` is what head, read events and time became with the last batch, if that tells.
+    /// `None` if the numbers do not fit each other.
+    pub(crate) fn found(
+        block: Piece,
+        segments: Vec<(u64, Piece)>,
+        taken: Option<[u64; 3]>,
+        expansion: &Expansion,
+    ) -> Option<Arc<Self>> {
+        let word = |word: usize| block.words[word].load(Ordering::Relaxed);
+        let losses = Losses::of(&block.words, expansion);
+        // It may have died between telling that it had taken or dropped records, and making their room free.
+        for [head, read, time] in [Some([losses.head, losses.read, losses.time]), taken].into_iter().flatten() {
+            if head > word(HEAD) {
+                for (at, value) in [(HEAD, head), (READ, read), (TIME, time)] {
+                    block.words[at].store(value, Ordering::Relaxed);
+                }
+            }
+        }
+        let (head, tail) = (word(HEAD), word(TAIL));
+        let mut segments = segments.into_iter();
+        let (start, slots) = segments.next()?;
+        let first = Segment::new(slots.words.len() as u64 / 2, start, Some(slots))?;
+        let mut last = Arc::clone(&first);
+        // What waits in a segment lies between the head, or its start, and the next one's start, or the tail.
+        let fits = |segment: &Segment, end: u64| {
+            let begin = head.max(segment.start);
+            end <= begin || end - begin <= segment.length()
+        };
+        for (start, slots) in segments {
+            if start < last.start || !fits(&last, start) {
+                return None;
+            }
+            let next = Segment::new(slots.words.len() as u64 / 2, start, Some(slots))?;
+            *last.next() = Some(Arc::clone(&next));
+            last = next;
+        }
+        if first.start != 0 || head > tail || tail < last.start || !fits(&last, tail) {
+            return None;
+        }
+        Some(Arc::new(Self { block, owned: AtomicBool::new(true), reader: Mutex::new(Reader { segment: first }) }))
     }
 
     /// A writer that goes on where the last one stopped, if that one has gone.
@@ -171,179 +235,311 @@ impl Lane {
             let Some(next) = segment.next().clone() else { break };
             segment = next;
         }
-        let tail = lane.producer.0.tail.load(Ordering::Relaxed);
-        let events = lane.producer.0.events.load(Ordering::Relaxed);
-        Some(Writer { lane: Arc::clone(lane), segment, tail, limit: tail, events })
+        let (tail, written) = (lane.word(TAIL), lane.word(WRITTEN));
+        let is_roomy = segment.length() >= ROOMY;
+        Some(Writer { lane: Arc::clone(lane), segment, tail, limit: tail, written, is_roomy, refused: None })
     }
 
     /// Positions below have been written.
     pub(crate) fn tail(&self) -> u64 {
-        // Acquire: the slots below, and the successor of a full segment.
-        self.producer.0.tail.load(Ordering::Acquire)
+        // Acquire: the slots below, and the successor of a segment that is too small.
+        self.block.words[TAIL].load(Ordering::Acquire)
     }
 
     /// Whether there is nothing to read.
     pub(crate) fn is_empty(&self) -> bool {
-        self.consumer.0.head.load(Ordering::Relaxed) == self.tail()
+        self.word(HEAD) == self.tail()
     }
 
-    /// Events dropped for want of room.
-    pub(crate) fn queue_full(&self) -> u64 {
-        self.producer.0.queue_full.load(Ordering::Relaxed)
+    /// Whether everything before `goal` has been read.
+    pub(crate) fn is_read_to(&self, goal: u64) -> bool {
+        self.word(HEAD) >= goal
+    }
+
+    /// What was not kept.
+    pub(crate) fn losses(&self, expansion: &Expansion) -> Losses {
+        Losses::of(&self.block.words, expansion)
     }
 
     /// Events dropped because the collector was closed.
     pub(crate) fn closed(&self) -> u64 {
-        self.producer.0.closed.load(Ordering::Relaxed)
+        self.word(CLOSED)
     }
 
-    /// Reads records before position `goal`, while `take` says so; `take` gets the record, and tells its number of
-    /// events, or `None` to leave it. True if the goal is reached.
-    pub(crate) fn read(&self, goal: u64, mut take: impl FnMut(Record) -> Option<u64>) -> bool {
-        let mut reader = self.reader();
-        let start = self.consumer.0.head.load(Ordering::Relaxed);
-        let (mut head, mut events) = (start, self.consumer.0.events.load(Ordering::Relaxed));
-        reader.each(start, goal, |record| {
-            let taken = take(record);
-            events += taken.unwrap_or(0);
-            head += u64::from(taken.is_some());
-            taken.is_some()
-        });
-        self.consumer.0.events.store(events, Ordering::Relaxed);
-        // Release: the slots have been read, and the events above are told with them.
-        self.consumer.0.head.store(head, Ordering::Release);
-        head >= goal
+    /// Where it lies in the journal, if there is one.
+    pub(crate) fn offset(&self) -> u64 {
+        self.block.offset
     }
 
-    /// The number of events that wait.
-    pub(crate) fn waiting(&self, events: impl Fn(&Record) -> u64) -> u64 {
-        let mut reader = self.reader();
+    /// Reads records before position `goal`, while `take` says so; `take` gets a record and tells its number of events, or
+    /// `None` to leave it. What was read counts as read once [`Reading::done`] is called.
+    pub(crate) fn read(&self, goal: u64, take: impl FnMut(&Record, u64) -> Option<u64>) -> Reading<'_> {
+        self.read_with(self.reader(), goal, take)
+    }
+
+    fn read_with<'a>(
+        &'a self,
+        reader: MutexGuard<'a, Reader>,
+        goal: u64,
+        mut take: impl FnMut(&Record, u64) -> Option<u64>,
+    ) -> Reading<'a> {
+        let start = self.word(HEAD);
+        let mut reading = Reading { head: start, read: self.word(READ), time: self.word(TIME), lane: self, reader };
+        let mut segment = Arc::clone(&reading.reader.segment);
+        let mut end = segment.end();
+        while reading.head < goal {
+            while reading.head >= end {
+                let next = segment.next().clone();
+                let Some(next) = next else { break };
+                segment = next;
+                end = segment.end();
+                // What was read to its end before this call is left for good.
+                if reading.head == start {
+                    reading.reader.segment = Arc::clone(&segment);
+                }
+            }
+            let record = Record::read(segment.slot(reading.head), || segment.slot(reading.head + 1));
+            match record.told_time() {
+                Some(time) => reading.time = time,
+                None => {
+                    let Some(events) = take(&record, reading.time) else { break };
+                    reading.read += events;
+                }
+            }
+            reading.head += record.slots();
+        }
+        reading
+    }
+
+    /// The number of events that wait, and what was not kept.
+    pub(crate) fn standing(&self, expansion: &Expansion) -> (u64, Totals) {
         let mut waiting = 0;
-        reader.each(self.consumer.0.head.load(Ordering::Relaxed), self.tail(), |record| {
-            waiting += events(&record);
-            true
+        // Not taken. While nobody else reads, none of these becomes one that is not kept.
+        let reading = self.read(self.tail(), |record, _| {
+            waiting += expansion.events(record);
+            Some(0)
         });
-        waiting
+        let lost = self.losses(expansion).totals;
+        drop(reading);
+        (waiting, lost)
     }
 
-    /// Nobody will read it any more.
-    pub(crate) fn orphan(&self) {
-        self.orphaned.store(true, Ordering::Relaxed);
+    fn word(&self, word: usize) -> u64 {
+        self.block.words[word].load(Ordering::Relaxed)
+    }
+
+    /// Notes where a segment lies, for whoever finds the journal.
+    fn list(&self, segment: &Segment) {
+        let words = &self.block.words;
+        let listed = self.word(SEGMENTS);
+        let entry = usize::try_from(listed).map_or(usize::MAX, |at| SEGMENT.saturating_add(at * SEGMENT_WORDS));
+        let values = [segment.start, segment.slots.offset, segment.length()];
+        if listed < block::MOST_SEGMENTS as u64 {
+            for (word, value) in words[entry..].iter().zip(values) {
+                word.store(value, Ordering::Relaxed);
+            }
+            // Release: the entry is complete.
+            words[SEGMENTS].store(listed + 1, Ordering::Release);
+        }
     }
 
     /// Nothing in here can panic half way through a change.
     fn reader(&self) -> MutexGuard<'_, Reader> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Reader {
-    /// Calls `see` with the records from `head` to `goal`, which is no more than the tail, while it returns true.
-    fn each(&mut self, head: u64, goal: u64, mut see: impl FnMut(Record) -> bool) {
-        let mut segment = Arc::clone(&self.segment);
-        let mut end = segment.next().as_ref().map_or(u64::MAX, |next| next.start);
-        for position in head..goal {
-            while position >= end {
-                let next = segment.next().clone();
-                let Some(next) = next else { break };
-                segment = next;
-                end = segment.next().as_ref().map_or(u64::MAX, |next| next.start);
-                // What was read to its end before this call is left for good.
-                if position == head {
-                    self.segment = Arc::clone(&segment);
-                }
-            }
-            let slot = segment.slot(position);
-            let record = [0, 1, 2, 3].map(|word| slot[word].load(Ordering::Relaxed));
-            if !see(record) {
-                break;
+    /// The same, if nobody reads, or not for long.
+    fn try_reader(&self) -> Option<MutexGuard<'_, Reader>> {
+        const TRIES: usize = if cfg!(loom) { 1 } else { 1000 };
+        for _ in 0..TRIES {
+            match self.reader.try_lock() {
+                Ok(reader) => return Some(reader),
+                Err(TryLockError::Poisoned(reader)) => return Some(reader.into_inner()),
+                Err(TryLockError::WouldBlock) => pause(),
             }
         }
+        None
+    }
+}
+
+impl Reading<'_> {
+    /// How far it came.
+    pub(crate) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The events of all that was ever read.
+    pub(crate) fn events(&self) -> u64 {
+        self.read
+    }
+
+    /// The time that was told last.
+    pub(crate) fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// Makes the room of what was read free.
+    pub(crate) fn done(self) {
+        let words = &self.lane.block.words;
+        words[READ].store(self.read, Ordering::Relaxed);
+        words[TIME].store(self.time, Ordering::Relaxed);
+        // Release: the slots have been read, and the two words above are told with it.
+        words[HEAD].store(self.head, Ordering::Release);
     }
 }
 
 impl Writer {
-    /// Writes a record of so many events, if that needs no look at anything shared.
+    /// Writes a record of one slot and so many events, if that needs no look at anything shared.
     #[inline]
-    pub(crate) fn push(&mut self, record: &Record, events: u64) -> bool {
+    pub(crate) fn push(&mut self, slot: Slot, events: u64) -> bool {
         let is_free = self.tail < self.limit;
         if is_free {
-            self.write(record, events);
+            self.write(slot);
+            self.publish(events);
         }
         is_free
     }
 
-    /// Writes a record, or drops it if there is no room: none in the segment, and none for a bigger one.
-    #[cold]
-    pub(crate) fn push_slowly(&mut self, record: &Record, events: u64, bounds: Bounds) -> Pushed {
-        // Acquire: slots below have been read, and the events with them.
-        let head = self.lane.consumer.0.head.load(Ordering::Acquire);
-        let waiting = self.events - self.lane.consumer.0.events.load(Ordering::Relaxed);
-        let is_over = bounds.events.is_some_and(|bound| waiting.saturating_add(events) > bound);
-        if is_over || !self.has_room(head) && !self.grow(bounds.bytes) {
-            let full = &self.lane.producer.0.queue_full;
-            full.store(full.load(Ordering::Relaxed) + events, Ordering::Relaxed);
-            return Pushed::Dropped;
+    /// Writes a record of so many events, after the time if one is given, where there is room: in the segment, or else in
+    /// a bigger one. No more than `bound` events may wait. The next records, at most `chunk`, may be pushed.
+    pub(crate) fn push_slowly(
+        &mut self,
+        (time, record): (Option<Slot>, &Record),
+        events: u64,
+        bound: Option<u64>,
+        (memory, chunk): (&Memory, u64),
+    ) -> Pushed {
+        let head = self.head();
+        let waiting = self.waiting();
+        let slots = u64::from(time.is_some()) + record.slots();
+        debug_assert!(slots <= MOST_SLOTS);
+        if bound.is_some_and(|bound| waiting.saturating_add(events) > bound)
+            || !self.has_room(head, slots) && !self.grow(memory)
+        {
+            self.refused = Some(Refused { head, slots: record.slots(), events });
+            return Pushed::Full;
         }
-        self.write(record, events);
-        let waiting = waiting + events;
-        let (mut is_crowded, first) = (false, head.max(self.segment.start));
-        // The record that fills half the room comes this way again, and then the first that finds none.
-        let half = first + self.segment.length() / 2;
-        if self.tail >= half {
-            is_crowded = true;
-            self.limit = first + self.segment.length();
-        } else {
-            self.limit = half - 1;
+        self.refused = None;
+        for slot in time.into_iter().chain([record.first]).chain(record.second) {
+            self.write(slot);
         }
-        if let Some(bound) = bounds.events {
+        self.publish(events);
+        if self.look_ahead(head, waiting + events, bound, chunk) { Pushed::Crowded } else { Pushed::Kept }
+    }
+
+    /// Says up to where records may be pushed. True if half of the room is taken.
+    fn look_ahead(&mut self, head: u64, waiting: u64, bound: Option<u64>, chunk: u64) -> bool {
+        let first = head.max(self.segment.start);
+        // The record that fills half the room comes the long way again, and then the first that finds none.
+        let (half, end) = (first + self.segment.length() / 2, first + self.segment.length());
+        let mut is_crowded = self.is_roomy && self.tail >= half;
+        self.limit = if self.is_roomy && !is_crowded { half - 1 } else { end };
+        if let Some(bound) = bound {
             let half = bound.div_ceil(2);
             let left = if waiting >= half { bound - waiting } else { half - 1 - waiting };
             is_crowded |= waiting >= half;
-            self.limit = self.limit.min(self.tail.saturating_add(left / crate::record::MOST_EVENTS));
+            self.limit = self.limit.min(self.tail.saturating_add(left / MOST_EVENTS));
         }
-        if is_crowded { Pushed::Crowded } else { Pushed::Kept }
+        self.limit = self.limit.min(self.tail.saturating_add(chunk));
+        is_crowded
+    }
+
+    /// Drops the oldest records until there is room for one of so many slots and events; false if somebody else is
+    /// reading all the time, or there never is room for so many.
+    pub(crate) fn drop_oldest(&mut self, slots: u64, events: u64, bound: Option<u64>, expansion: &Expansion) -> bool {
+        if bound.is_some_and(|bound| events > bound) {
+            return false;
+        }
+        let lane = Arc::clone(&self.lane);
+        let Some(reader) = lane.try_reader() else { return false };
+        let mut losses = lane.losses(expansion);
+        let (mut head, mut waiting) = (self.head(), self.waiting());
+        let reading = lane.read_with(reader, self.tail, |record, _| {
+            let is_over = bound.is_some_and(|bound| waiting + events > bound);
+            if !is_over && self.has_room(head, slots) {
+                return None;
+            }
+            let dropped = expansion.events(record);
+            expansion.add_up(record, &mut losses.totals);
+            waiting -= dropped;
+            head += record.slots();
+            Some(dropped)
+        });
+        Losses { head: reading.head(), read: reading.events(), time: reading.time(), ..losses }
+            .become_of(&lane.block.words);
+        reading.done();
+        true
+    }
+
+    /// Whether nothing has been read since a record found no room that wanted no more than this one.
+    pub(crate) fn is_still_full(&self, record: &Record, events: u64) -> bool {
+        self.refused.is_some_and(|refused| {
+            refused.head == self.lane.word(HEAD) && refused.slots <= record.slots() && refused.events <= events
+        })
+    }
+
+    /// Adds up a record that is not kept.
+    pub(crate) fn lose(&mut self, record: &Record, expansion: &Expansion) {
+        Losses::add(&self.lane.block.words, record, expansion);
     }
 
     /// Counts events as dropped because the collector is closed.
     pub(crate) fn count_closed(&mut self, events: u64) {
-        let closed = &self.lane.producer.0.closed;
-        closed.store(closed.load(Ordering::Relaxed) + events, Ordering::Relaxed);
+        self.lane.block.words[CLOSED].store(self.lane.word(CLOSED) + events, Ordering::Relaxed);
     }
 
-    /// Whether nobody will read what is written here.
-    pub(crate) fn is_orphaned(&self) -> bool {
-        self.lane.orphaned.load(Ordering::Relaxed)
+    fn head(&self) -> u64 {
+        // Acquire: slots below have been read, and the words that are told with it.
+        self.lane.block.words[HEAD].load(Ordering::Acquire)
     }
 
-    fn has_room(&self, head: u64) -> bool {
-        self.tail < head.max(self.segment.start) + self.segment.length()
+    /// The events that wait, as of the head that was looked at last.
+    fn waiting(&self) -> u64 {
+        self.written - self.lane.word(READ)
     }
 
-    fn grow(&mut self, budget: u64) -> bool {
+    fn has_room(&self, head: u64, slots: u64) -> bool {
+        self.tail + slots <= head.max(self.segment.start) + self.segment.length()
+    }
+
+    fn grow(&mut self, memory: &Memory) -> bool {
         let length = self.segment.length().saturating_mul(2);
-        let Some(next) = Segment::new(length, self.tail, budget) else { return false };
+        let Some(next) = Segment::grown(length, self.tail, memory) else {
+            // There is no more to be had than this.
+            self.is_roomy = true;
+            return false;
+        };
+        self.lane.list(&next);
         *self.segment.next() = Some(Arc::clone(&next));
         self.segment = next;
+        self.is_roomy = length >= ROOMY;
         true
     }
 
     #[inline]
-    fn write(&mut self, record: &Record, events: u64) {
-        let slot = self.segment.slot(self.tail);
-        for (word, value) in slot.iter().zip(record) {
-            word.store(*value, Ordering::Relaxed);
+    fn write(&mut self, slot: Slot) {
+        // Never none, and nothing here can panic: there is no code for that on the way of a record.
+        let place = self.segment.place(self.tail);
+        if let Some([first, second, ..]) = self.segment.slots.words.get(place..) {
+            first.store(slot[0], Ordering::Relaxed);
+            second.store(slot[1], Ordering::Relaxed);
         }
         self.tail += 1;
-        self.events += events;
-        // Release: the slot, and the segment it lies in.
-        self.lane.producer.0.tail.store(self.tail, Ordering::Release);
+    }
+
+    #[inline]
+    fn publish(&mut self, events: u64) {
+        self.written += events;
+        if let Some(tail) = self.lane.block.words.get(TAIL) {
+            // Release: the slots, and the segment they lie in.
+            tail.store(self.tail, Ordering::Release);
+        }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.lane.producer.0.events.store(self.events, Ordering::Relaxed);
+        self.lane.block.words[WRITTEN].store(self.written, Ordering::Relaxed);
         // Release: all this writer did, for the next one.
         self.lane.owned.store(false, Ordering::Release);
     }
@@ -354,47 +550,87 @@ mod tests {
     use std::collections::VecDeque;
     use std::thread;
 
+    use nixl_telemetry_event::Kind;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Direction;
+    use crate::allowlist::Allowlist;
+    use crate::memory::PLENTY;
 
-    const PLENTY: Bounds = Bounds { events: None, bytes: u64::MAX };
+    /// More than any chunk.
+    const ALL: u64 = u64::MAX;
 
-    /// Writes the record in either way.
-    fn write(writer: &mut Writer, value: u64, events: u64, bounds: Bounds) -> bool {
-        let record = [value, !value, value / 3, events];
-        writer.push(&record, events) || writer.push_slowly(&record, events, bounds) != Pushed::Dropped
+    fn all() -> Expansion {
+        Expansion::new(&Allowlist::All)
     }
 
-    /// Reads to the tail, asserting that records are whole.
+    /// A record that tells `value`, in one slot or two, of one event or four.
+    fn record(value: u64, is_long: bool) -> Record {
+        if is_long {
+            Record::long(Direction::Write, value, !value, value / 3)
+        } else {
+            Record::event(Kind::TX_BYTES, value)
+        }
+    }
+
+    /// What [`record`] was made of; asserts that it is whole.
+    fn value(record: &Record) -> u64 {
+        let Some([third, value]) = record.second else { return record.first[0] };
+        assert_eq!((record.first[0], third), (!value, value / 3));
+        value
+    }
+
+    /// Writes the record in either way.
+    fn write(writer: &mut Writer, record: &Record, bound: Option<u64>, memory: &Memory) -> bool {
+        let events = all().events(record);
+        record.second.is_none() && writer.push(record.first, events)
+            || writer.push_slowly((None, record), events, bound, (memory, ALL)) != Pushed::Full
+    }
+
+    /// Reads to the tail.
     fn read(lane: &Lane) -> Vec<u64> {
         let mut values = Vec::new();
-        lane.read(lane.tail(), |[value, not, third, events]| {
-            assert_eq!((not, third), (!value, value / 3));
-            values.push(value);
-            Some(events)
+        let reading = lane.read(lane.tail(), |record, _| {
+            values.push(value(record));
+            Some(all().events(record))
         });
+        reading.done();
         values
     }
 
     proptest! {
-        /// Steps: write so many records of so many events, read so many, or let another thread go on.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Steps: write so many records, read so many, let another thread go on, or look without taking.
         #[test]
         fn a_lane_is_a_bounded_queue(
-            bound in prop::option::of(1..9000u64),
-            bytes in prop::option::of(0..9u64),
-            steps in prop::collection::vec((0..3u8, 1..3000u64, 1..=4u64), 1..40),
+            bound in prop::option::of(4..9000u64),
+            grows in prop::option::of(0..9u64),
+            drops_oldest in any::<bool>(),
+            steps in prop::collection::vec((0..5u8, 1..3000u64, any::<bool>()), 1..40),
         ) {
             // The budget is the whole process's, so a small one cannot be exact here; it only has to be obeyed.
-            let bytes = bytes.map_or(u64::MAX, |steps| (FIRST * 32) << steps);
-            let bounds = Bounds { events: bound, bytes };
-            let Some((lane, mut writer)) = Lane::new(bounds) else { return Ok(()) };
-            let (mut model, mut waiting, mut next, mut dropped) = (VecDeque::new(), 0, 0, 0);
-            for (step, count, events) in steps {
+            let memory = Memory { budget: grows.map_or(u64::MAX, |steps| (FIRST * 16) << steps), ..PLENTY };
+            let Some((lane, mut writer)) = Lane::new(&memory) else { return Ok(()) };
+            let (mut model, mut waiting, mut next, mut lost) = (VecDeque::new(), 0, 0, 0);
+            for (step, count, is_long) in steps {
                 match step {
-                    0 => for _ in 0..count {
-                        let kept = write(&mut writer, next, events, bounds);
-                        if bytes == u64::MAX {
+                    0 | 1 => for _ in 0..count {
+                        let new = record(next, is_long);
+                        let events = all().events(&new);
+                        let mut kept = write(&mut writer, &new, bound, &memory);
+                        if !kept && drops_oldest {
+                            prop_assert!(writer.drop_oldest(MOST_SLOTS, events, bound, &all()));
+                            while lost < lane.losses(&all()).totals.events() {
+                                let (_, dropped) = model.pop_front().expect("only what was there is dropped");
+                                waiting -= dropped;
+                                lost += dropped;
+                            }
+                            kept = write(&mut writer, &new, bound, &memory);
+                            prop_assert!(kept);
+                        }
+                        if memory.budget == u64::MAX && !drops_oldest {
                             prop_assert_eq!(kept, bound.is_none_or(|bound| waiting + events <= bound));
                         } else if kept {
                             prop_assert!(bound.is_none_or(|bound| waiting + events <= bound));
@@ -403,28 +639,39 @@ mod tests {
                             model.push_back((next, events));
                             waiting += events;
                         } else {
-                            dropped += events;
+                            writer.lose(&new, &all());
+                            lost += events;
                         }
                         next += 1;
                     },
-                    1 => {
+                    2 => {
                         let mut left = count;
-                        lane.read(lane.tail(), |[value, .., events]| {
+                        let reading = lane.read(lane.tail(), |record, _| {
                             left = left.checked_sub(1)?;
-                            assert_eq!(model.pop_front(), Some((value, events)));
+                            let (expected, events) = model.pop_front().expect("no more than was written");
+                            assert_eq!(value(record), expected);
                             waiting -= events;
                             Some(events)
                         });
+                        reading.done();
                         prop_assert!(left == 0 || model.is_empty());
                     }
-                    _ => {
+                    3 => {
                         prop_assert!(Lane::adopt(&lane).is_none());
                         drop(writer);
                         writer = Lane::adopt(&lane).expect("its writer has gone");
                     }
+                    _ => {
+                        let mut seen = model.iter();
+                        drop(lane.read(lane.tail(), |record, _| {
+                            assert_eq!(Some(value(record)), seen.next().map(|(value, _)| *value));
+                            Some(7)
+                        }));
+                        prop_assert!(seen.next().is_none());
+                    }
                 }
-                prop_assert_eq!(lane.waiting(|record| record[3]), waiting);
-                prop_assert_eq!(lane.queue_full(), dropped);
+                let (standing, totals) = lane.standing(&all());
+                prop_assert_eq!((standing, totals.events()), (waiting, lost));
                 prop_assert_eq!(lane.is_empty(), model.is_empty());
             }
         }
@@ -432,22 +679,54 @@ mod tests {
 
     #[test]
     fn two_threads_keep_the_order_while_the_lane_grows() {
-        const EVENTS: u64 = 300_000;
-        let (lane, mut writer) = Lane::new(PLENTY).unwrap();
+        const RECORDS: u64 = 300_000;
+        let (lane, mut writer) = Lane::new(&PLENTY).unwrap();
         let mut values = Vec::new();
         thread::scope(|scope| {
-            scope.spawn(move || (0..EVENTS).for_each(|value| assert!(write(&mut writer, value, 1, PLENTY))));
-            while (values.len() as u64) < EVENTS {
+            scope.spawn(move || {
+                (0..RECORDS)
+                    .for_each(|value| assert!(write(&mut writer, &record(value, value % 7 == 0), None, &PLENTY)));
+            });
+            while (values.len() as u64) < RECORDS {
                 values.extend(read(&lane));
             }
         });
-        assert!(values.into_iter().eq(0..EVENTS));
+        assert!(values.into_iter().eq(0..RECORDS));
+    }
+
+    /// The producer takes the part of the consumer, while that is at work.
+    #[test]
+    fn the_oldest_are_dropped_once_and_the_rest_is_in_order() {
+        const RECORDS: u64 = 300_000;
+        let (lane, mut writer) = Lane::new(&PLENTY).unwrap();
+        let none = Memory { budget: 0, ..PLENTY };
+        let mut values = Vec::new();
+        thread::scope(|scope| {
+            let producer = scope.spawn(move || {
+                for value in 0..RECORDS {
+                    let record = record(value, value % 5 == 0);
+                    let events = all().events(&record);
+                    while !write(&mut writer, &record, Some(900), &none) {
+                        writer.drop_oldest(MOST_SLOTS, events, Some(900), &all());
+                    }
+                }
+            });
+            while !producer.is_finished() {
+                values.extend(read(&lane));
+            }
+            values.extend(read(&lane));
+        });
+        assert!(values.is_sorted_by(|one, next| one < next));
+        let events: u64 = values.iter().map(|value| if value % 5 == 0 { 4 } else { 1 }).sum();
+        let all_events = RECORDS + 3 * RECORDS.div_ceil(5);
+        assert_eq!(events + lane.losses(&all()).totals.events(), all_events);
+        assert_eq!(values.last(), Some(&(RECORDS - 1)));
     }
 
     #[test]
     fn many_threads_take_over_from_each_other() {
         const TURNS: u64 = 2000;
-        let (lane, writer) = Lane::new(PLENTY).unwrap();
+        let (lane, writer) = Lane::new(&PLENTY).unwrap();
         drop(writer);
         let mut values = Vec::new();
         thread::scope(|scope| {
@@ -461,7 +740,7 @@ mod tests {
                                 None => thread::yield_now(),
                             }
                         };
-                        assert!(write(&mut writer, thread * TURNS + turn, 1, PLENTY));
+                        assert!(write(&mut writer, &record(thread * TURNS + turn, turn % 2 == 0), None, &PLENTY));
                     }
                 });
             }
@@ -478,12 +757,62 @@ mod tests {
 
     #[test]
     fn the_record_that_fills_half_tells() {
-        let (_lane, mut writer) = Lane::new(PLENTY).unwrap();
-        for value in 0..FIRST {
-            let record = [value; 4];
-            let crowded = !writer.push(&record, 1) && writer.push_slowly(&record, 1, PLENTY) == Pushed::Crowded;
-            assert_eq!(crowded, value == FIRST / 2 - 1, "{value}");
+        // Small segments before it are filled without a word.
+        let before = ROOMY - FIRST;
+        let (_lane, mut writer) = Lane::new(&PLENTY).unwrap();
+        for value in 0..before + ROOMY {
+            let record = record(value, false);
+            let crowded = !writer.push(record.first, 1)
+                && writer.push_slowly((None, &record), 1, None, (&PLENTY, ALL)) == Pushed::Crowded;
+            assert_eq!(crowded, value == before + ROOMY / 2 - 1, "{value}");
         }
+    }
+
+    #[test]
+    fn where_nothing_grows_half_of_a_small_ring_tells() {
+        let memory = Memory { budget: 0, ..PLENTY };
+        let (lane, mut writer) = Lane::new_anyway(&memory).unwrap();
+        let mut write = |value| {
+            let record = record(value, false);
+            if writer.push(record.first, 1) {
+                return Pushed::Kept;
+            }
+            writer.push_slowly((None, &record), 1, None, (&memory, ALL))
+        };
+        assert!((0..FIRST).all(|value| write(value) == Pushed::Kept));
+        assert_eq!(write(0), Pushed::Full);
+        read(&lane);
+        let crowded = (0..FIRST).position(|value| write(value) == Pushed::Crowded);
+        assert_eq!(crowded, Some(usize::try_from(FIRST / 2).unwrap() - 1));
+    }
+
+    #[test]
+    fn after_a_chunk_comes_the_long_way() {
+        let (_lane, mut writer) = Lane::new(&PLENTY).unwrap();
+        let record = record(1, false);
+        let slowly = (0..100).filter(|_| {
+            let is_slow = !writer.push(record.first, 1);
+            is_slow && writer.push_slowly((None, &record), 1, None, (&PLENTY, 9)) != Pushed::Full
+        });
+        assert_eq!(slowly.count(), 10);
+    }
+
+    #[test]
+    fn time_is_told_to_whoever_reads_on() {
+        let (lane, mut writer) = Lane::new(&PLENTY).unwrap();
+        for (time, value) in [(Some(5), 1), (None, 2), (Some(6), 3)] {
+            let time = time.map(Record::time);
+            assert_ne!(writer.push_slowly((time, &record(value, true)), 4, None, (&PLENTY, ALL)), Pushed::Full);
+        }
+        let mut seen = Vec::new();
+        for goal in [lane.tail(), u64::MAX] {
+            let reading = lane.read(goal.min(lane.tail()), |record, time| {
+                seen.push((value(record), time));
+                (value(record) != 2 || seen.len() > 2).then_some(4)
+            });
+            reading.done();
+        }
+        assert_eq!(seen, [(1, 5), (2, 5), (2, 5), (3, 6)]);
     }
 }
 
@@ -491,10 +820,13 @@ mod tests {
 #[cfg(all(test, loom))]
 mod models {
     use loom::thread;
+    use nixl_telemetry_event::Kind;
 
     use super::*;
+    use crate::allowlist::Allowlist;
+    use crate::memory::PLENTY;
 
-    const PLENTY: Bounds = Bounds { events: None, bytes: u64::MAX };
+    const NONE: Memory = Memory { budget: 0, ..PLENTY };
 
     /// All interleavings with at most two preemptions, which is where the bugs of such code are found.
     fn model(body: impl Fn() + Sync + Send + 'static) {
@@ -503,48 +835,97 @@ mod models {
         builder.check(body);
     }
 
-    fn write(writer: &mut Writer, value: u64, bounds: Bounds) -> bool {
-        let record = [value, value, value, value];
-        writer.push(&record, 1) || writer.push_slowly(&record, 1, bounds) != Pushed::Dropped
+    fn all() -> Expansion {
+        Expansion::new(&Allowlist::All)
+    }
+
+    fn record(value: u64) -> Record {
+        Record::event(Kind::TX_BYTES, value)
+    }
+
+    fn write(writer: &mut Writer, value: u64, bound: Option<u64>, memory: &Memory) -> bool {
+        let record = record(value);
+        writer.push(record.first, 1)
+            || writer.push_slowly((None, &record), 1, bound, (memory, u64::MAX)) != Pushed::Full
     }
 
     fn read(lane: &Lane, values: &mut Vec<u64>) {
-        lane.read(lane.tail(), |record| {
-            assert_eq!(record, [record[0]; 4]);
-            values.push(record[0]);
+        let reading = lane.read(lane.tail(), |record, _| {
+            assert_eq!(record.first[1], record.first[1] | 5);
+            values.push(record.first[0]);
             Some(1)
         });
+        reading.done();
     }
 
-    /// Four records go through segments of two and four, while they are read.
+    /// Six records go through segments of four and eight, while they are read.
     #[test]
     fn growth() {
         model(|| {
-            let (lane, mut writer) = Lane::new(PLENTY).unwrap();
-            let producer = thread::spawn(move || (1..=4).for_each(|value| assert!(write(&mut writer, value, PLENTY))));
+            let (lane, mut writer) = Lane::new(&PLENTY).unwrap();
+            let producer =
+                thread::spawn(move || (1..=6).for_each(|value| assert!(write(&mut writer, value, None, &PLENTY))));
             let mut values = Vec::new();
             read(&lane, &mut values);
             read(&lane, &mut values);
             producer.join().unwrap();
             read(&lane, &mut values);
-            assert_eq!(values, [1, 2, 3, 4]);
+            assert_eq!(values, [1, 2, 3, 4, 5, 6]);
         });
     }
 
-    /// Slots are used again, and what finds no room is counted.
+    /// Slots are used again, and what finds no room is added up.
     #[test]
     fn wrap_and_overflow() {
         model(|| {
-            let bounds = Bounds { events: Some(2), bytes: u64::MAX };
-            let (lane, mut writer) = Lane::new(bounds).unwrap();
-            let producer = thread::spawn(move || (1..=4).filter(|value| write(&mut writer, *value, bounds)).collect());
+            let (lane, mut writer) = Lane::new(&PLENTY).unwrap();
+            let producer = thread::spawn(move || {
+                let mut kept = Vec::new();
+                for value in 1..=5 {
+                    if write(&mut writer, value, Some(2), &NONE) {
+                        kept.push(value);
+                    } else {
+                        writer.lose(&record(value), &all());
+                    }
+                }
+                kept
+            });
             let mut values = Vec::new();
             read(&lane, &mut values);
+            let lost = lane.losses(&all());
+            assert!(lost.totals.events() <= 5);
             read(&lane, &mut values);
-            let kept: Vec<u64> = producer.join().unwrap();
+            let kept = producer.join().unwrap();
             read(&lane, &mut values);
             assert_eq!(values, kept);
-            assert_eq!(lane.queue_full() + kept.len() as u64, 4);
+            assert_eq!(lane.losses(&all()).totals.events() + kept.len() as u64, 5);
+        });
+    }
+
+    /// The producer drops the oldest while the consumer reads: each record is read or dropped, once.
+    #[test]
+    fn the_oldest_give_way() {
+        model(|| {
+            let (lane, mut writer) = Lane::new(&PLENTY).unwrap();
+            let producer = thread::spawn(move || {
+                let mut refused = 0;
+                for value in 1..=4 {
+                    if !write(&mut writer, value, Some(2), &NONE)
+                        && !(writer.drop_oldest(1, 1, Some(2), &all()) && write(&mut writer, value, Some(2), &NONE))
+                    {
+                        writer.lose(&record(value), &all());
+                        refused += 1;
+                    }
+                }
+                refused
+            });
+            let mut values = Vec::new();
+            read(&lane, &mut values);
+            producer.join().unwrap();
+            read(&lane, &mut values);
+            assert!(values.is_sorted_by(|one, next| one < next));
+            assert_eq!(values.len() as u64 + lane.losses(&all()).totals.events(), 4);
+            assert_eq!(lane.standing(&all()).0, 0);
         });
     }
 
@@ -552,11 +933,11 @@ mod models {
     #[test]
     fn exit_and_reuse() {
         model(|| {
-            let (lane, mut writer) = Lane::new(PLENTY).unwrap();
-            let first = thread::spawn(move || assert!(write(&mut writer, 1, PLENTY)));
+            let (lane, mut writer) = Lane::new(&PLENTY).unwrap();
+            let first = thread::spawn(move || assert!(write(&mut writer, 1, None, &PLENTY)));
             let other = Arc::clone(&lane);
             let second = thread::spawn(move || {
-                Lane::adopt(&other).map(|mut writer| assert!(write(&mut writer, 2, PLENTY))).is_some()
+                Lane::adopt(&other).map(|mut writer| assert!(write(&mut writer, 2, None, &PLENTY))).is_some()
             });
             let mut values = Vec::new();
             read(&lane, &mut values);

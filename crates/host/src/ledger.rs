@@ -5,7 +5,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::record::Record;
+use crate::record::Slot;
 use crate::staging::{Drained, Staging};
 use crate::{Counts, ExporterCounts};
 
@@ -22,13 +22,30 @@ pub(crate) struct Ledger {
 struct State {
     /// Events that left the buffer.
     drained: u64,
-    reports: u64,
     /// The last pass of drains that every exporter has seen all of.
     completed: u64,
     /// The index of the exporter that is at work.
     busy: usize,
     exporters: Vec<ExporterCounts>,
     end: End,
+}
+
+impl State {
+    fn enter(&mut self, drained: &Drained, takes_totals: &[bool], reports: bool) {
+        self.drained += drained.events;
+        self.busy = 0;
+        for (exporter, takes_totals) in self.exporters.iter_mut().zip(takes_totals) {
+            exporter.totals += drained.told(*takes_totals);
+            exporter.reports += u64::from(reports && drained.dropped(*takes_totals) > 0);
+        }
+    }
+}
+
+impl ExporterCounts {
+    /// Events that left the buffer for it.
+    fn handed_on(&self, drained: u64) -> u64 {
+        drained + self.reports + self.totals
+    }
 }
 
 /// How the flush thread ended.
@@ -46,6 +63,7 @@ enum End {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) exported: u64,
+    pub(crate) aggregated: u64,
     pub(crate) failed: u64,
     pub(crate) unsupported: u64,
     pub(crate) unavailable: u64,
@@ -71,22 +89,32 @@ impl Ledger {
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Drains the buffer. `None` once the flush thread has been abandoned.
+    /// Drains the buffer for a batch of this time. `None` once the flush thread has been abandoned.
+    ///
+    /// Which exporters take totals says `takes_totals`, and whether drops are reported to those that do not `reports`.
     pub(crate) fn drain(
         &self,
         staging: &Staging,
-        (records, names): (&mut Vec<Record>, &mut Vec<Arc<str>>),
-        report_drops: bool,
+        (time_us, slots, names): (u64, &mut Vec<Slot>, &mut Vec<Arc<str>>),
+        (takes_totals, reports): (&[bool], bool),
     ) -> Option<Drained> {
         let mut state = self.lock();
         if state.end == End::Abandoned {
             return None;
         }
-        let drained = staging.drain(records, names);
-        state.drained += drained.events;
-        state.reports += u64::from(report_drops && drained.dropped > 0);
-        state.busy = 0;
+        let drained = staging.drain(time_us, slots, names);
+        state.enter(&drained, takes_totals, reports);
         Some(drained)
+    }
+
+    /// Enters a batch that left the buffer of a dead process, which the exporters before the one at `first` took from that.
+    pub(crate) fn enter_found(&self, drained: &Drained, first: usize, (takes_totals, reports): (&[bool], bool)) {
+        let mut state = self.lock();
+        state.enter(drained, takes_totals, reports);
+        let drained = state.drained;
+        for exporter in state.exporters.iter_mut().take(first) {
+            exporter.exported_before = exporter.handed_on(drained);
+        }
     }
 
     /// Enters what the exporter at `index` did. False once the flush thread has been abandoned.
@@ -98,6 +126,7 @@ impl Ledger {
         state.busy = index + 1;
         let exporter = &mut state.exporters[index];
         exporter.exported += outcome.exported;
+        exporter.aggregated += outcome.aggregated;
         exporter.failed += outcome.failed;
         exporter.unsupported += outcome.unsupported;
         exporter.unavailable += outcome.unavailable;
@@ -120,13 +149,14 @@ impl Ledger {
         self.lock().busy = index;
     }
 
-    /// The flush thread is about to end.
-    pub(crate) fn finish(&self) {
+    /// The flush thread is about to end. False if it was abandoned.
+    pub(crate) fn finish(&self) -> bool {
         let mut state = self.lock();
         if state.end == End::NotYet {
             state.end = End::Finished;
         }
         self.changed.notify_all();
+        state.end == End::Finished
     }
 
     /// Waits until this pass is completed; false if that takes too long or will not happen.
@@ -143,10 +173,9 @@ impl Ledger {
         }
         state.end = End::Abandoned;
         let left = staging.abandon();
-        let handed_on = state.drained + state.reports;
-        let mut most = 0;
+        let (drained, mut most) = (state.drained, 0);
         for exporter in &mut state.exporters {
-            let unsettled = handed_on - exporter.settled();
+            let unsettled = exporter.handed_on(drained) - exporter.settled();
             exporter.shutdown_timeout += unsettled;
             most = most.max(unsettled);
         }
@@ -157,14 +186,12 @@ impl Ledger {
     pub(crate) fn counts(&self, staging: &Staging) -> Counts {
         let state = self.lock();
         let buffer = staging.counts();
-        let handed_on = state.drained + state.reports;
         let exporters = state.exporters.iter().cloned().map(|exporter| {
-            let pending = buffer.waiting + handed_on - exporter.settled();
+            let pending = buffer.waiting + exporter.handed_on(state.drained) - exporter.settled();
             ExporterCounts { pending, ..exporter }
         });
         Counts {
             produced: buffer.produced,
-            reports: state.reports,
             waiting: buffer.waiting,
             queue_full: buffer.queue_full,
             closed: buffer.closed,

@@ -60,7 +60,9 @@
 
 #![forbid(unsafe_code)]
 
+mod abandoned;
 mod allowlist;
+mod block;
 mod budget;
 mod builder;
 mod choose;
@@ -68,28 +70,40 @@ mod clock;
 mod collector;
 mod counts;
 mod error;
+mod exit;
 mod flusher;
 mod fnmatch;
+mod fork;
 mod in_flight;
+mod journal;
 mod lane;
 mod ledger;
 mod lenient;
 mod local;
+mod memory;
 mod outlet;
+mod producer;
 mod record;
 mod recorder;
 mod recording;
 pub mod settings;
+mod shared;
 mod sink;
 mod staging;
 mod sync;
 mod ticker;
+mod totals;
 
+pub use abandoned::{Abandoned, Recovered, journals};
 pub use builder::Builder;
 pub use collector::Collector;
 pub use counts::{Counts, ExporterCounts};
 pub use error::Error;
+pub use exit::drain_before_exit;
 pub use in_flight::{InFlight, XferTelemetry};
+pub use journal::Broken;
+pub use nixl_telemetry_loader::Batch;
+pub use producer::Producer;
 pub use recorder::{Direction, Recorder, Transfer};
 pub use recording::{RecordedEvent, RecordingSink};
 pub use sink::{Exported, Nop, Sink};

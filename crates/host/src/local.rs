@@ -1,61 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The lanes of a thread: one for each collector it has recorded for, the last used first.
+//! The producers of a thread: one for each collector it has recorded for, the last used first.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
-use crate::lane::Writer;
-use crate::staging::Staging;
+use crate::producer::Producer;
+use crate::shared::Shared;
 
 thread_local! {
-    static LOCAL: RefCell<Local> = const { RefCell::new(Local { last: None, others: Vec::new() }) };
+    /// Out of its place while it is used, so that whoever records from within finds none and makes do.
+    static LAST: Cell<Option<Box<Entry>>> = const { Cell::new(None) };
+    #[expect(clippy::vec_box, reason = "an entry goes back and forth as the one pointer it is")]
+    static OTHERS: RefCell<Vec<Box<Entry>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Dropped with the thread, and with it the writers, so that their lanes can be used again.
-struct Local {
-    last: Option<Entry>,
-    others: Vec<Entry>,
-}
-
+/// Dropped with the thread, and with it the producer, so that its ring can be used again.
 struct Entry {
     /// The number of the collector's buffer, which is never given twice.
     id: u64,
-    writer: Writer,
+    producer: Producer,
 }
 
-/// Calls `record` with the calling thread's writer for `staging`; with `None` if there is no memory for one.
+/// Calls `record` with the calling thread's producer for this collector; false if it has none and gets none, because
+/// there is no memory, or the thread is at its end.
 #[inline]
-pub(crate) fn with(staging: &Staging, record: impl FnOnce(Option<&mut Writer>)) {
-    let mut record = Some(record);
-    let done = LOCAL.try_with(|local| {
-        let Ok(mut local) = local.try_borrow_mut() else { return };
-        if local.last.as_ref().is_none_or(|last| last.id != staging.id()) {
-            local.find(staging);
-        }
-        let last = local.last.as_mut().filter(|last| last.id == staging.id());
-        if let Some(record) = record.take() {
-            record(last.map(|last| &mut last.writer));
-        }
+pub(crate) fn with(shared: &Arc<Shared>, record: impl FnOnce(&mut Producer)) -> bool {
+    let done = LAST.try_with(|last| {
+        let mut entry = match last.take() {
+            Some(entry) if entry.id == shared.staging.id() => entry,
+            other => find(shared, other)?,
+        };
+        record(&mut entry.producer);
+        // What was put there meanwhile, from within, goes.
+        last.replace(Some(entry));
+        Some(())
     });
-    // The locals of the thread are gone, or busy, where an allocator records what it does.
-    if let (Err(_) | Ok(()), Some(record)) = (done, record) {
-        record(staging.attach().as_mut());
-    }
+    matches!(done, Ok(Some(())))
 }
 
-impl Local {
-    /// Puts the entry of `staging` first, if there is one or can be one.
-    #[cold]
-    fn find(&mut self, staging: &Staging) {
-        let found = match self.others.iter().position(|entry| entry.id == staging.id()) {
-            Some(index) => Some(self.others.swap_remove(index)),
-            None => {
-                self.others.retain(|entry| !entry.writer.is_orphaned());
-                staging.attach().map(|writer| Entry { id: staging.id(), writer })
+/// The entry of this collector, in place of `other`.
+#[cold]
+#[inline(never)]
+fn find(shared: &Arc<Shared>, other: Option<Box<Entry>>) -> Option<Box<Entry>> {
+    OTHERS
+        .try_with(|others| {
+            let mut others = others.try_borrow_mut().ok()?;
+            others.extend(other);
+            if let Some(index) = others.iter().position(|entry| entry.id == shared.staging.id()) {
+                return Some(others.swap_remove(index));
             }
-        };
-        if let Some(entry) = found {
-            self.others.extend(self.last.replace(entry));
-        }
-    }
+            others.retain(|entry| !entry.producer.is_closed());
+            // In a forked child it is that of another collector, which has taken the place of this one.
+            let producer = Producer::new(shared.here()?)?;
+            Some(Box::new(Entry { id: shared.staging.id(), producer }))
+        })
+        .ok()?
 }

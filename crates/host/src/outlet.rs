@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use nixl_telemetry_event::Event;
+use nixl_telemetry_loader::Batch;
 use nixl_telemetry_log::{error, panic_text, warn};
 
 use crate::Sink;
@@ -16,39 +16,55 @@ pub(crate) struct Outlet {
     agent: Arc<str>,
     name: String,
     sink: Option<Box<dyn Sink>>,
+    takes_totals: bool,
+    discards: bool,
 }
 
 impl Outlet {
     pub(crate) fn new(agent: Arc<str>, name: String, sink: Option<Box<dyn Sink>>) -> Self {
-        Self { agent, name, sink }
+        let takes_totals = sink.as_ref().is_some_and(|sink| sink.takes_totals());
+        let discards = sink.as_ref().is_some_and(|sink| sink.discards());
+        Self { agent, name, sink, takes_totals, discards }
+    }
+
+    /// Whether it takes all events unseen.
+    pub(crate) fn discards(&self) -> bool {
+        self.discards
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
+    pub(crate) fn takes_totals(&self) -> bool {
+        self.takes_totals
+    }
+
     /// Hands the batch to the sink. After a panic there is no sink any more.
-    pub(crate) fn export(&mut self, batch: &[Event<'_>]) -> Outcome {
-        let events = batch.len() as u64;
-        let Some(sink) = &mut self.sink else { return Outcome { unavailable: events, ..Outcome::default() } };
+    pub(crate) fn export(&mut self, batch: &Batch<'_>) -> Outcome {
+        let events = batch.events.len() as u64;
+        let counted: u64 = batch.totals.iter().map(|total| total.count).sum();
+        let all = events + counted;
+        let Some(sink) = &mut self.sink else { return Outcome { unavailable: all, ..Outcome::default() } };
         // The sink is not used again after a panic, so nobody sees what it left half done.
-        match catch_unwind(AssertUnwindSafe(|| sink.export(batch))) {
+        match catch_unwind(AssertUnwindSafe(|| sink.export_batch(batch))) {
             Ok(done) => {
                 // A sink that cannot count spoils no account.
                 let exported = done.accepted.min(events);
                 let unsupported = done.unsupported.min(events - exported);
-                let failed = events - exported - unsupported;
+                let aggregated = done.aggregated.min(counted);
+                let failed = all - exported - unsupported - aggregated;
                 if failed > 0 {
                     let why = done.first_failure.as_deref().unwrap_or("no reason given");
-                    warn!("agent {}: exporter {} failed at {failed} of {events} events: {why}", self.agent, self.name);
+                    warn!("agent {}: exporter {} failed at {failed} of {all} events: {why}", self.agent, self.name);
                 }
-                Outcome { exported, failed, unsupported, ..Outcome::default() }
+                Outcome { exported, failed, unsupported, aggregated, ..Outcome::default() }
             }
             Err(payload) => {
                 let problem = format!("panicked: {}", panic_text(payload));
                 error!("agent {}: exporter {} {problem}; its events are dropped from now on", self.agent, self.name);
                 self.destroy();
-                Outcome { failed: events, problem: Some(problem), ..Outcome::default() }
+                Outcome { failed: all, problem: Some(problem), ..Outcome::default() }
             }
         }
     }

@@ -5,12 +5,9 @@ use std::sync::Arc;
 
 use nixl_telemetry_event::{Kind, Status};
 
-use crate::allowlist::Allowlist;
-use crate::clock::Clock;
-use crate::ledger::Ledger;
-use crate::record;
-use crate::staging::Staging;
-use crate::{Counts, InFlight};
+use crate::record::Record;
+use crate::shared::Shared;
+use crate::{Counts, InFlight, local};
 
 /// Takes the events of one agent, from any thread.
 ///
@@ -21,16 +18,6 @@ use crate::{Counts, InFlight};
 #[derive(Clone)]
 pub struct Recorder {
     shared: Arc<Shared>,
-}
-
-/// What a collector, its recorders and its flush thread have in common.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) agent: Arc<str>,
-    pub(crate) allowlist: Allowlist,
-    pub(crate) clock: Clock,
-    pub(crate) staging: Staging,
-    pub(crate) ledger: Ledger,
 }
 
 /// A completed transfer, seen from the agent that initiated it.
@@ -48,6 +35,7 @@ pub struct Transfer {
 
 /// Which way the bytes of a transfer go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Direction {
     /// From this agent: `agent_tx_…`.
     Write,
@@ -64,8 +52,18 @@ impl Recorder {
     /// that are enabled are kept all together, or dropped all together.
     #[inline]
     pub fn transfer(&self, transfer: Transfer) {
-        let Shared { clock, staging, .. } = &*self.shared;
-        staging.offer(&record::transfer(&transfer, clock.now_us()));
+        if self.shared.staging.expansion().of_transfer(transfer.direction) > 0
+            && !local::with(&self.shared, |producer| producer.transfer(transfer))
+        {
+            let Transfer { direction, bytes, post_time_us, transfer_time_us } = transfer;
+            self.offer_in_common(&Record::long(direction, bytes, transfer_time_us, post_time_us));
+        }
+    }
+
+    /// Records a completed transfer whose post time was recorded before, as an event: NIXL up to 1.3 learns of the two at
+    /// different moments.
+    pub fn transfer_after_post(&self, direction: Direction, bytes: u64, transfer_time_us: u64) {
+        self.offer(&Record::tail(direction, bytes, transfer_time_us));
     }
 
     /// Records that this many bytes were registered by one call.
@@ -90,17 +88,18 @@ impl Recorder {
     /// Looking up the name takes a lock, and each name is kept as long as the collector: names are for sorts of events,
     /// not for numbering them.
     pub fn backend(&self, name: &str, value: u64) {
-        let Shared { allowlist, clock, staging, .. } = &*self.shared;
-        if allowlist.allows_backend(name) {
-            staging.offer_backend(name, value, clock.now_us());
+        // The child of a fork has names of its own.
+        let Some(shared) = self.shared.here() else { return };
+        if shared.allowlist.allows_backend(name) {
+            let number = shared.staging.name(name);
+            self.offer(&Record::backend(number, value));
         }
     }
 
     /// Records an event of any kind.
     pub fn event(&self, kind: Kind, value: u64) {
-        let Shared { allowlist, clock, staging, .. } = &*self.shared;
-        if allowlist.allows(kind) {
-            staging.offer(&record::event(kind, value, clock.now_us()));
+        if self.shared.allowlist.allows(kind) {
+            self.offer(&Record::event(kind, value));
         }
     }
 
@@ -111,7 +110,21 @@ impl Recorder {
 
     /// What became of the events so far; works after the collector has gone, too.
     pub fn counts(&self) -> Counts {
-        self.shared.ledger.counts(&self.shared.staging)
+        self.shared.here().map(|shared| shared.counts()).unwrap_or_default()
+    }
+
+    fn offer(&self, record: &Record) {
+        let events = self.shared.staging.expansion().events(record);
+        if events > 0 && !local::with(&self.shared, |producer| producer.offer(record, events)) {
+            self.offer_in_common(record);
+        }
+    }
+
+    #[cold]
+    fn offer_in_common(&self, record: &Record) {
+        if let Some(shared) = self.shared.here() {
+            shared.offer_in_common(record, shared.staging.expansion().events(record));
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nixl_telemetry_settings::{Describe, Dialect, Malformed, Millis, Setting, Value, one_of};
 // With `degrade` an unusable setting keeps its default and an exporter's events are dropped and counted; with `fail` the
@@ -74,6 +75,21 @@ pub static MEMORY_BUDGET: Setting<u64> = Setting::new(
 .unit("bytes")
 .check("a decimal or 0x-hex number from 65536 to 18446744073709551615", |bytes| *bytes >= 65536);
 
+/// What becomes of an event for which there is no room.
+pub static OVERFLOW: Setting<Overflow> = Setting::new(
+    "NIXL_TELEMETRY_OVERFLOW",
+    "drop_newest",
+    "What gives way where events find no room: drop_newest, drop_oldest, or block:MS, with which the recording thread waits \
+     up to MS milliseconds and then drops the newest. Totals of what is dropped stay exact.",
+);
+
+/// Where rings live that survive their process.
+pub static JOURNAL_DIR: Setting<PathBuf> = Setting::optional(
+    "NIXL_TELEMETRY_JOURNAL_DIR",
+    "Directory of this user alone for journals, files in which waiting events outlive a process that dies; \
+     `nixl-telemetry recover` exports them. If unset, they are lost with it.",
+);
+
 /// When an event is said to have been recorded.
 pub static TIMESTAMPS: Setting<Timestamps> = Setting::new(
     "NIXL_TELEMETRY_TIMESTAMPS",
@@ -102,6 +118,31 @@ impl Value for Timestamps {
     }
 }
 
+/// The values of [`OVERFLOW`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// The event that finds no room is dropped.
+    DropNewest,
+    /// The oldest of the same thread are dropped to make room.
+    DropOldest,
+    /// The recording thread waits this long for room; then the event is dropped.
+    Block(Duration),
+}
+
+impl Value for Overflow {
+    const TYPE: &'static str = "word";
+    const EXPECTED: &'static str = "drop_newest, drop_oldest or block:MS with a decimal number of milliseconds";
+
+    fn from_env(text: &OsStr, dialect: Dialect) -> Result<Self, Malformed> {
+        let Some(ms) = text.to_str().and_then(|text| text.strip_prefix("block:")) else {
+            return one_of(text, &[("drop_newest", Self::DropNewest), ("drop_oldest", Self::DropOldest)])
+                .map_err(|_| Malformed::of::<Self>());
+        };
+        let ms = Millis::from_env(OsStr::new(ms), dialect).map_err(|_| Malformed::of::<Self>())?;
+        Ok(Self::Block(ms.duration()))
+    }
+}
+
 /// All of them, for `--help`, documentation and checks.
 pub static SETTINGS: &[&dyn Describe] = &[
     &ENABLE,
@@ -113,7 +154,9 @@ pub static SETTINGS: &[&dyn Describe] = &[
     &ON_ERROR,
     &SHUTDOWN_TIMEOUT,
     &MEMORY_BUDGET,
+    &OVERFLOW,
     &TIMESTAMPS,
+    &JOURNAL_DIR,
 ];
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! What takes events: the trait, the one that discards, and plugins.
 
 use nixl_telemetry_event::Event;
-use nixl_telemetry_loader::Exporter;
+use nixl_telemetry_loader::{Batch, Exporter};
 
 /// Where a collector's events go.
 ///
@@ -17,8 +17,26 @@ pub trait Sink: Send {
     /// only.
     ///
     /// If the collector had no room for some events, and their kind is enabled, the last event of the batch is
-    /// `agent_telemetry_events_dropped` with their number.
+    /// `agent_telemetry_events_dropped` with their number: those that [totals](Self::takes_totals) do not tell of.
     fn export(&mut self, batch: &[Event<'_>]) -> Exported;
+
+    /// Whether it wants [`Batch::totals`], the exact sums of what had no room, which then counts as told and not as
+    /// dropped. Must always be the same. Defaults to false.
+    fn takes_totals(&self) -> bool {
+        false
+    }
+
+    /// Whether it looks at nothing it is given, and takes everything: then it is given nothing, which saves making it. Must
+    /// always be the same. Defaults to false.
+    fn discards(&self) -> bool {
+        false
+    }
+
+    /// Takes one batch with its totals and its identity; it may have no events then. Defaults to [`export`](Self::export)
+    /// with its events.
+    fn export_batch(&mut self, batch: &Batch<'_>) -> Exported {
+        self.export(batch.events)
+    }
 }
 
 /// What a sink did with a batch.
@@ -33,6 +51,10 @@ pub struct Exported {
     pub failed: u64,
     /// Events of a sort the sink can never take.
     pub unsupported: u64,
+    /// Events that the totals it took stand for.
+    pub aggregated: u64,
+    /// Events that totals it refused or lost stand for.
+    pub aggregates_failed: u64,
     /// What went wrong first, for the log.
     pub first_failure: Option<String>,
 }
@@ -41,6 +63,12 @@ impl Exported {
     /// All of `batch` was taken.
     pub fn all(batch: &[Event<'_>]) -> Self {
         Self { accepted: batch.len() as u64, ..Self::default() }
+    }
+
+    /// All of `batch` was taken, totals included.
+    pub fn whole(batch: &Batch<'_>) -> Self {
+        let aggregated = batch.totals.iter().map(|total| total.count).sum();
+        Self { aggregated, ..Self::all(batch.events) }
     }
 }
 
@@ -52,16 +80,38 @@ impl Sink for Nop {
     fn export(&mut self, batch: &[Event<'_>]) -> Exported {
         Exported::all(batch)
     }
+
+    fn takes_totals(&self) -> bool {
+        true
+    }
+
+    fn discards(&self) -> bool {
+        true
+    }
+
+    fn export_batch(&mut self, batch: &Batch<'_>) -> Exported {
+        Exported::whole(batch)
+    }
 }
 
 impl Sink for Exporter {
     fn export(&mut self, batch: &[Event<'_>]) -> Exported {
+        Sink::export_batch(self, &Batch { events: batch, ..Batch::default() })
+    }
+
+    fn takes_totals(&self) -> bool {
         // The method of the exporter itself, not this one.
-        let done = Exporter::export(self, batch);
+        Exporter::takes_totals(self)
+    }
+
+    fn export_batch(&mut self, batch: &Batch<'_>) -> Exported {
+        let done = Exporter::export_batch(self, batch);
         Exported {
             accepted: done.accepted,
             failed: done.failed,
             unsupported: done.unsupported,
+            aggregated: done.aggregated,
+            aggregates_failed: done.aggregates_failed,
             first_failure: done.first_failure.map(|failure| failure.to_string()),
         }
     }

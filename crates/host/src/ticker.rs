@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nixl_telemetry_thread::{Thread, spawn};
 
-use crate::clock::wall_us;
+use crate::clock::{NEVER, wall_us};
 use crate::sync::Padded;
 
 /// The time of the last tick in microseconds since the Unix epoch; 0 while nobody ticks. A number that stands for
@@ -26,6 +26,8 @@ static TICKER: Mutex<Weak<Ticker>> = Mutex::new(Weak::new());
 const TICK: Duration = Duration::from_micros(500);
 /// After so many ticks it stops, and goes on only if somebody calls again.
 const TICKS: u32 = 200;
+/// So old it may be for whoever looks at the clock anyway.
+const LATE_US: u64 = 250;
 /// Two questions within this time make a call.
 const BUSY_US: u64 = 1000;
 
@@ -60,24 +62,42 @@ impl Ticker {
         Some(ticker)
     }
 
-    /// The time, at most about a millisecond old.
-    #[inline]
-    pub(crate) fn now_us(&self) -> u64 {
-        match NOW_US.0.load(Ordering::Relaxed) {
-            0 => self.ask(),
-            now => now,
+    /// The time of the last tick; 0 while nobody ticks.
+    pub(crate) fn word() -> &'static AtomicU64 {
+        &NOW_US.0
+    }
+
+    /// The time, and what the word is for as long as that is true.
+    ///
+    /// Whoever asks sees to it that the tick is not late: it may be, where all processors have other things to do.
+    pub(crate) fn read(&self) -> (u64, u64) {
+        let now = wall_us();
+        let tick = NOW_US.0.load(Ordering::Relaxed);
+        if tick == 0 {
+            return (now, if self.ask(now) { now } else { NEVER });
+        }
+        if now.abs_diff(tick) < LATE_US {
+            return (tick, tick);
+        }
+        // Not over the end of the ticking: the time must not stand still.
+        match NOW_US.0.compare_exchange(tick, now, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => (now, now),
+            Err(_) => (now, NEVER),
         }
     }
 
+    /// Has it tick, if somebody asked a moment ago. True if it does from now on, beginning with this time: until it is
+    /// awake, those who record that often see to it that the time goes on.
     #[cold]
-    fn ask(&self) -> u64 {
-        let now = wall_us();
+    fn ask(&self, now: u64) -> bool {
         let before = ASKED_US.0.swap(now, Ordering::Relaxed);
-        if now.wrapping_sub(before) < BUSY_US && !IS_CALLED.swap(true, Ordering::Relaxed) {
-            *self.calls.is_called.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            self.calls.wake.notify_one();
+        if now.wrapping_sub(before) >= BUSY_US || IS_CALLED.swap(true, Ordering::Relaxed) {
+            return false;
         }
-        now
+        NOW_US.0.store(now, Ordering::Relaxed);
+        *self.calls.is_called.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.calls.wake.notify_one();
+        true
     }
 
     /// Whether the thread is this process's, and not that of the parent it was forked from.
@@ -139,16 +159,29 @@ mod tests {
         let ticker = Ticker::shared().unwrap();
         let start = Instant::now();
         while NOW_US.0.load(Ordering::Relaxed) == 0 {
-            assert!(ticker.now_us().abs_diff(wall_us()) < 60_000_000);
+            assert!(ticker.read().0.abs_diff(wall_us()) < 60_000_000);
             assert!(start.elapsed().as_secs() < 60);
         }
-        let first = ticker.now_us();
-        while ticker.now_us() == first {
+        let first = NOW_US.0.load(Ordering::Relaxed);
+        while NOW_US.0.load(Ordering::Relaxed) == first {
             assert!(start.elapsed().as_secs() < 60);
         }
         while NOW_US.0.load(Ordering::Relaxed) != 0 {
             assert!(start.elapsed().as_secs() < 60);
             thread::sleep(TICK);
+        }
+    }
+
+    #[test]
+    fn whoever_asks_gets_the_time_however_late_the_tick_is() {
+        let ticker = Ticker::shared().unwrap();
+        for _ in 0..1000 {
+            let before = wall_us();
+            let (now, word) = ticker.read();
+            let after = wall_us();
+            // A clock that was set meanwhile would spoil this; none is in a test.
+            assert!(now + LATE_US >= before && now <= after, "{now} between {before} and {after}");
+            assert!(word == NEVER || word == now);
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn collect(
         builder = builder.exporter(exporter);
     }
     let collector = builder.build()?;
-    Ok(collector.map(|collector| Agent { recorder: collector.recorder(), collector }))
+    Ok(collector.map(Agent::new))
 }
 
 /// Whether the settings ask for NIXL's ring file, which only NIXL's own collector writes.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use nixl_telemetry_abi::raw::CxxString;
 use nixl_telemetry_event::{Generation, Kind, Status};
-use nixl_telemetry_host::{Direction, Recorder, Transfer};
+use nixl_telemetry_host::{Direction, Producer, Recorder, Transfer};
 use nixl_telemetry_log::{error, panic_text, warn};
 use nixl_telemetry_settings::Settings;
 
@@ -24,6 +24,7 @@ use crate::collector::{collect, search_path, wants_ring};
 use crate::cxx::{self, Exception};
 use crate::functions::Function;
 use crate::object::{Agent, Object, Owner};
+use crate::producers;
 
 /// How long a flush that a caller asks for may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -90,7 +91,7 @@ unsafe fn construct(
         },
         // SAFETY: nothing was done with it yet, and the agent expects what NIXL's own constructor throws.
         Decision::Refuse(exception) => unsafe { exception.throw() },
-        // SAFETY: the memory is the object's, and longer than two words.
+        // SAFETY: the memory is the object's, and longer than three words.
         Decision::Collect(agent) => unsafe { Object::fill(this, agent) },
     }
 }
@@ -281,27 +282,23 @@ macro_rules! members {
 }
 
 members! {
-    add_post_time(us: i64) [_a, _b, _c] = AddPostTime,
-        |agent| agent.recorder.event(Kind::XFER_POST_TIME, us.cast_unsigned());
+    add_post_time(us: i64) [_a, _b, _c] = AddPostTime, |agent| event(agent, Kind::XFER_POST_TIME, us.cast_unsigned());
 
     // A C++ bool is the lowest byte of its register.
     add_xfer_time(us: i64, is_write: usize, bytes: u64) [_a] = AddXferTime, |agent| {
-        let (bytes_kind, requests_kind) = match direction(is_write) {
-            Direction::Write => (Kind::TX_BYTES, Kind::TX_REQUESTS_NUM),
-            Direction::Read => (Kind::RX_BYTES, Kind::RX_REQUESTS_NUM),
-        };
-        agent.recorder.event(Kind::XFER_TIME, us.cast_unsigned());
-        agent.recorder.event(bytes_kind, bytes);
-        agent.recorder.event(requests_kind, 1);
+        let (direction, us) = (direction(is_write), us.cast_unsigned());
+        let record = |producer: &mut Producer| producer.transfer_after_post(direction, bytes, us);
+        if producers::at_hand(agent.id(), record).or_else(|| producers::with(agent, record)).is_none() {
+            agent.recorder.transfer_after_post(direction, bytes, us);
+        }
     };
 
-    add_xfer_stats(us: i64, is_write: usize, bytes: u64, post_us: i64) [] = AddXferStats,
-        |agent| agent.recorder.transfer(Transfer {
-            direction: direction(is_write),
-            bytes,
-            post_time_us: post_us.cast_unsigned(),
-            transfer_time_us: us.cast_unsigned(),
-        });
+    add_xfer_stats_slowly(us: i64, is_write: usize, bytes: u64, post_us: i64) [] = AddXferStats, |agent| {
+        let transfer = transfer(us, is_write, bytes, post_us);
+        if producers::with(agent, |producer| producer.transfer(transfer)).is_none() {
+            agent.recorder.transfer(transfer);
+        }
+    };
 
     // NIXL ends the process over a status that is no error; here it is not recorded.
     update_error_count(status: i32) [_a, _b, _c] = UpdateErrorCount,
@@ -314,10 +311,10 @@ members! {
         |agent| agent.recorder.memory_deregistered(bytes);
 
     update_data(kind: u32, value: u64) [_a, _b] = UpdateData,
-        |agent| agent.recorder.event(Kind::from_code(kind), value);
+        |agent| event(agent, Kind::from_code(kind), value);
 
     update_data_in_category(kind: u32, category: u32, value: u64) [_a] = UpdateDataInCategory,
-        |agent| { let _ = category; agent.recorder.event(Kind::from_code(kind), value) };
+        |agent| { let _ = category; event(agent, Kind::from_code(kind), value) };
 
     update_data_by_name(name: *const CxxString, category: u32, value: u64) [_a] = UpdateDataByName, |agent| {
         let _ = category;
@@ -325,15 +322,15 @@ members! {
         by_name(&agent.recorder, unsafe { name.as_ref().map_or(&[], |name| name.as_bytes()) }, value);
     };
 
-    update_tx_bytes(bytes: u64) [_a, _b, _c] = UpdateTxBytes, |agent| agent.recorder.event(Kind::TX_BYTES, bytes);
+    update_tx_bytes(bytes: u64) [_a, _b, _c] = UpdateTxBytes, |agent| event(agent, Kind::TX_BYTES, bytes);
 
-    update_rx_bytes(bytes: u64) [_a, _b, _c] = UpdateRxBytes, |agent| agent.recorder.event(Kind::RX_BYTES, bytes);
+    update_rx_bytes(bytes: u64) [_a, _b, _c] = UpdateRxBytes, |agent| event(agent, Kind::RX_BYTES, bytes);
 
     update_tx_requests_num(requests: u32) [_a, _b, _c] = UpdateTxRequestsNum,
-        |agent| agent.recorder.event(Kind::TX_REQUESTS_NUM, requests.into());
+        |agent| event(agent, Kind::TX_REQUESTS_NUM, requests.into());
 
     update_rx_requests_num(requests: u32) [_a, _b, _c] = UpdateRxRequestsNum,
-        |agent| agent.recorder.event(Kind::RX_REQUESTS_NUM, requests.into());
+        |agent| event(agent, Kind::RX_REQUESTS_NUM, requests.into());
 
     flush_pending_events() [_a, _b, _c, _d] = FlushPendingEvents, |agent| agent.collector.flush(FLUSH_TIMEOUT);
 
@@ -341,11 +338,48 @@ members! {
     start_export_task() [_a, _b, _c, _d] = StartExportTask, |agent| { let _ = agent; };
 }
 
+/// `addXferStats(transfer time, is a write, bytes, post time)`, which is called for every transfer: what nothing stands in
+/// the way of is done here.
+///
+/// # Safety
+/// As the functions above.
+pub(crate) unsafe extern "C-unwind" fn add_xfer_stats(
+    this: *mut Object,
+    us: i64,
+    is_write: usize,
+    bytes: u64,
+    post_us: i64,
+    caller: *const c_void,
+) {
+    let transfer = transfer(us, is_write, bytes, post_us);
+    // SAFETY: the caller vouches for the object.
+    let agent = unsafe { Object::agent_id(this) };
+    if producers::at_hand(agent, |producer| producer.try_transfer(transfer)) != Some(true) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { add_xfer_stats_slowly(this, us, is_write, bytes, post_us, caller) }
+    }
+}
+
+#[inline]
+fn transfer(us: i64, is_write: usize, bytes: u64, post_us: i64) -> Transfer {
+    let (transfer_time_us, post_time_us) = (us.cast_unsigned(), post_us.cast_unsigned());
+    Transfer { direction: direction(is_write), bytes, post_time_us, transfer_time_us }
+}
+
+#[inline]
+fn event(agent: &Agent, kind: Kind, value: u64) {
+    let record = |producer: &mut Producer| producer.event(kind, value);
+    if producers::at_hand(agent.id(), record).or_else(|| producers::with(agent, record)).is_none() {
+        agent.recorder.event(kind, value);
+    }
+}
+
 /// NIXL's own function, for an object that is NIXL's own.
 fn real(function: Function, caller: *const c_void) -> Option<*mut c_void> {
     contain(function.symbol(), || Nixl::at(caller).and_then(|nixl| nixl.real(function))).flatten()
 }
 
+#[inline]
 fn direction(is_write: usize) -> Direction {
     if is_write & 0xff == 0 { Direction::Read } else { Direction::Write }
 }

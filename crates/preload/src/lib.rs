@@ -32,6 +32,8 @@ mod exports;
 mod functions;
 #[expect(unsafe_code, reason = "lives in memory of C++")]
 mod object;
+#[expect(unsafe_code, reason = "keeps pointers beside the thread pointer")]
+mod producers;
 
 #[cfg(not(all(
     target_os = "linux",

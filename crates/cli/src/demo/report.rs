@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use nixl_telemetry_event::{Kind, Unit};
-use nixl_telemetry_host::Counts;
+use nixl_telemetry_host::{Counts, ExporterCounts};
 use nixl_telemetry_nixl::find;
 use nixl_telemetry_traffic::workload::{Distribution, Report, Tally};
 
@@ -139,18 +139,21 @@ impl Summary<'_> {
     /// Whether every event that is not exported is a drop, and no exporter is to blame for one.
     fn fates(&self, sheet: &mut Sheet, counts: &[Counts; 2]) -> bool {
         let produced: u64 = counts.iter().map(|counts| counts.produced).sum();
-        let reports: u64 = counts.iter().map(|counts| counts.reports).sum();
         let mut fine = counts.iter().all(Counts::is_balanced);
         for (index, name) in counts[0].exporters.iter().map(|exporter| exporter.name.clone()).enumerate() {
-            let of = |counts: &Counts| counts.exporters.get(index).map_or(0, |exporter| exporter.exported);
-            let exported: u64 = counts.iter().map(of).sum();
+            let sum = |of: fn(&ExporterCounts) -> u64| -> u64 {
+                counts.iter().filter_map(|counts| counts.exporters.get(index)).map(of).sum()
+            };
+            let (exported, totals) = (sum(|exporter| exporter.exported), sum(|exporter| exporter.aggregated));
+            let reports = sum(|exporter| exporter.reports);
             let added = match reports {
                 0 => String::new(),
                 reports => format!(" + {} about drops", human::count(reports)),
             };
-            let lost = (produced + reports).saturating_sub(exported);
+            let lost = (produced + reports).saturating_sub(exported + totals);
+            let summed = if totals == 0 { String::new() } else { format!(" + {} as totals", human::count(totals)) };
             let words = format!(
-                "{}{added} = {} exported + {} dropped",
+                "{}{added} = {} exported{summed} + {} dropped",
                 human::count(produced),
                 human::count(exported),
                 human::count(lost)

@@ -50,7 +50,8 @@ fn transfers_are_whole_and_those_that_find_no_room_are_counted() {
     assert_eq!(counts.queue_full % 4, 0);
     assert_eq!(reported, counts.queue_full);
     assert_eq!(events.len() as u64 + reported, produced);
-    assert_eq!(counts.exporter("kept").unwrap().exported, events.len() as u64 + counts.reports);
+    let kept = counts.exporter("kept").unwrap();
+    assert_eq!(kept.exported, events.len() as u64 + kept.reports);
     for group in events.chunks(4) {
         let number = group[0].value;
         let kinds = if number.is_multiple_of(2) { (0, 2) } else { (1, 3) };

@@ -101,7 +101,7 @@ fn check_overflow(enabled: &[(&str, &str)], expected: &[(u32, u64)], reports: u6
     recorder.memory_registered(7);
     let counts = collector.close();
     assert_eq!(pairs(&kept.events()), expected);
-    assert_eq!((counts.produced, counts.queue_full, counts.reports), (12, 6, reports));
+    assert_eq!((counts.produced, counts.queue_full, counts.exporters[0].reports), (12, 6, reports));
     assert_eq!(counts.drops(), [("staging", "queue_full", 6)]);
     check_settled(&counts);
 }

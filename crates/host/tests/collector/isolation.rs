@@ -84,7 +84,7 @@ fn check_outcome(done: Exported, exported: u64, failed: u64, unsupported: u64) {
 
 #[test]
 fn sinks_that_cannot_count_spoil_no_account() {
-    let done = |accepted, failed, unsupported| Exported { accepted, failed, unsupported, first_failure: None };
+    let done = |accepted, failed, unsupported| Exported { accepted, failed, unsupported, ..Exported::default() };
     check_outcome(done(10, 0, 0), 10, 0, 0);
     check_outcome(done(5, 3, 2), 5, 3, 2);
     check_outcome(done(0, 0, 0), 0, 10, 0);
@@ -96,7 +96,8 @@ fn sinks_that_cannot_count_spoil_no_account() {
 #[test]
 fn a_failure_is_logged_with_its_reason() {
     let log = log_of("isolation::a_failure_is_logged_with_its_reason", &[], || {
-        let failure = Exported { accepted: 1, failed: 1, first_failure: Some("disk full".into()), unsupported: 0 };
+        let failure =
+            Exported { accepted: 1, failed: 1, first_failure: Some("disk full".into()), ..Exported::default() };
         let sink = Does(move |_: &[Event<'_>]| failure.clone());
         let collector = builder(&[NEVER]).sink("disk", Box::new(sink)).sink("fine", Box::new(Nop)).build();
         let collector = collector.unwrap().unwrap();

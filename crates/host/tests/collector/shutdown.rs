@@ -152,7 +152,7 @@ fn one_line_tells_of_what_is_left_behind() {
     });
     if let Some(log) = log {
         let line = "agent agent: exporter stuck did not finish within 50 ms: left behind, 2 events are dropped";
-        assert_eq!(log, [format!("W collector.rs {line}")]);
+        assert_eq!(log, [format!("W shared.rs {line}")]);
     }
 }
 

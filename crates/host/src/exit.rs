@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Collectors that are still there when the process exits.
+
+use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nixl_telemetry_log::warn;
+
+use crate::shared::Shared;
+
+/// All collectors of the process, some of which are gone.
+static LIVE: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// Has `shared` drained when the process exits.
+///
+/// Called once its exporters are loaded: what is registered later runs earlier, so that the libraries of exporters are
+/// still whole then.
+pub(crate) fn watch(shared: &Arc<Shared>) {
+    /// The most collectors there ever were at once; only then may there be a library that was loaded since.
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    // In a forked child somebody may hold it who does not exist there; then the exit is not noticed, and nobody hangs.
+    let Some(mut live) = lock() else { return };
+    live.retain(|collector| collector.strong_count() > 0);
+    live.push(Arc::downgrade(shared));
+    let count = live.len();
+    drop(live);
+    if MOST.fetch_max(count, Ordering::Relaxed) < count
+        && let Err(error) = nixl_telemetry_thread::on_exit(exit)
+    {
+        warn!("agent {}: the exit of the process cannot be noticed: {error}", shared.agent);
+    }
+}
+
+fn lock() -> Option<MutexGuard<'static, Vec<Weak<Shared>>>> {
+    for _ in 0..1000 {
+        match LIVE.try_lock() {
+            Ok(live) => return Some(live),
+            Err(TryLockError::Poisoned(live)) => return Some(live.into_inner()),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    None
+}
+
+extern "C" fn exit() {
+    // There is nobody to tell of a panic any more.
+    let _ = catch_unwind(close_all);
+}
+
+/// Closes the collectors of this process that are still there, as at the end of a process that does not destroy its
+/// agents.
+fn close_all() {
+    let Some(live) = lock().map(|live| live.clone()) else { return };
+    let live: Vec<_> = live.iter().filter_map(Weak::upgrade).filter(|collector| !collector.is_elsewhere()).collect();
+    // All at once, so that their times for the end run together.
+    live.iter().for_each(|collector| collector.staging.close());
+    live.iter().for_each(|collector| collector.shut_down());
+}
+
+/// Drains all collectors of this process, for hooks of `_exit`: takes no lock and no memory, so that it may be called
+/// where a signal handler may. It waits no longer than the longest
+/// [`SHUTDOWN_TIMEOUT`](crate::settings::SHUTDOWN_TIMEOUT) of a collector; what is not exported by then is lost without
+/// being counted.
+pub fn drain_before_exit() {
+    const LOOK: Duration = Duration::from_micros(200);
+    // Whoever holds it is creating a collector, which has nothing yet.
+    let Ok(live) = LIVE.try_lock() else { return };
+    let start = Instant::now();
+    for collector in live.iter() {
+        let Some(collector) = collector.upgrade() else { continue };
+        while !collector.is_elsewhere() && !collector.staging.is_over() && start.elapsed() < collector.shutdown_timeout
+        {
+            collector.staging.close_quietly();
+            thread::sleep(LOOK);
+        }
+        // Giving memory back may take a lock.
+        std::mem::forget(collector);
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Where the memory of lanes comes from: this process alone, or a journal; within the budget either way.
+
+use std::sync::Arc;
+
+use nixl_telemetry_log::warn;
+
+use crate::budget::Grant;
+use crate::journal::Journal;
+use crate::sync::Words;
+
+/// The source of a collector's memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    /// Bytes all collectors of the process may have.
+    pub(crate) budget: u64,
+    pub(crate) journal: Option<Arc<Journal>>,
+}
+
+/// Some memory, which counts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) words: Words,
+    /// Where it lies in the journal, if there is one.
+    pub(crate) offset: u64,
+    _grant: Grant,
+}
+
+impl Memory {
+    /// So many words, zero, if the budget has them; `None` if it has not, or there are none.
+    pub(crate) fn take(&self, words: usize) -> Option<Piece> {
+        self.take_within(words, self.budget)
+    }
+
+    /// The same, whatever the budget: for what no collector can do without.
+    pub(crate) fn take_anyway(&self, words: usize) -> Option<Piece> {
+        self.take_within(words, u64::MAX)
+    }
+
+    fn take_within(&self, words: usize, budget: u64) -> Option<Piece> {
+        let grant = Grant::take(8 * words as u64, budget)?;
+        let (words, offset) = match &self.journal {
+            None => (Words::anonymous(words).ok()?, 0),
+            Some(journal) => journal
+                .extend(words)
+                .inspect_err(|error| {
+                    warn!(
+                        "the journal {} cannot grow: {error}; what finds no room in it is dropped and counted",
+                        journal.path().display()
+                    );
+                })
+                .ok()?,
+        };
+        Some(Piece { words, offset, _grant: grant })
+    }
+}
+
+impl Piece {
+    /// Memory of a journal that was found, which counts for nothing.
+    pub(crate) fn found(words: Words, offset: u64) -> Self {
+        Self { words, offset, _grant: Grant::none() }
+    }
+}
+
+/// For tests: as much as there is.
+#[cfg(test)]
+pub(crate) const PLENTY: Memory = Memory { budget: u64::MAX, journal: None };
