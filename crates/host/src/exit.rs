@@ -3,10 +3,10 @@
 //! Collectors that are still there when the process exits.
 
 use std::panic::catch_unwind;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{process, thread};
 
 use nixl_telemetry_log::warn;
 
@@ -14,6 +14,9 @@ use crate::shared::Shared;
 
 /// All collectors of the process, some of which are gone.
 static LIVE: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// The process that has them. A process made by `vfork` sees them too, and is not the one.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 
 /// Has `shared` drained when the process exits.
 ///
@@ -28,6 +31,7 @@ pub(crate) fn watch(shared: &Arc<Shared>) {
     live.push(Arc::downgrade(shared));
     let count = live.len();
     drop(live);
+    OWNER.store(process::id(), Ordering::Relaxed);
     if MOST.fetch_max(count, Ordering::Relaxed) < count
         && let Err(error) = nixl_telemetry_thread::on_exit(exit)
     {
@@ -67,6 +71,9 @@ fn close_all() {
 /// being counted.
 pub fn drain_before_exit() {
     const LOOK: Duration = Duration::from_micros(200);
+    if OWNER.load(Ordering::Relaxed) != process::id() {
+        return;
+    }
     // Whoever holds it is creating a collector, which has nothing yet.
     let Ok(live) = LIVE.try_lock() else { return };
     let start = Instant::now();

@@ -66,6 +66,11 @@ impl Recorder {
         self.offer(&Record::tail(direction, bytes, transfer_time_us));
     }
 
+    /// Whether anything of a transfer that way is recorded: whether one of its four events is enabled.
+    pub fn keeps_transfers(&self, direction: Direction) -> bool {
+        self.shared.staging.expansion().of_transfer(direction) > 0
+    }
+
     /// Records that this many bytes were registered by one call.
     pub fn memory_registered(&self, bytes: u64) {
         self.event(Kind::MEMORY_REGISTERED, bytes);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! What the exported functions do. Each is told, as its sixth argument, where the call returns to.
+//! How objects come and go: what the exported constructors and destructors do. Each is told, as its sixth argument, where
+//! the call returns to.
 //!
-//! An object of ours is recorded into. Any other is NIXL's own, and the call goes on to NIXL's own function, with nothing
-//! in between that would notice if that throws. No panic leaves a function: what panics costs what it was about to do.
+//! What is not ours is NIXL's own, and the call goes on to NIXL's own function, with nothing in between that would notice
+//! if that throws. No panic leaves a function: what panics costs what it was about to do.
 
 use core::ffi::c_void;
 use core::mem::transmute;
@@ -11,11 +12,9 @@ use core::ptr;
 use std::any::Any;
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use nixl_telemetry_abi::raw::CxxString;
-use nixl_telemetry_event::{Generation, Kind, Status};
-use nixl_telemetry_host::{Direction, Producer, Recorder, Transfer};
+use nixl_telemetry_event::Generation;
 use nixl_telemetry_log::{error, panic_text, warn};
 use nixl_telemetry_settings::Settings;
 
@@ -23,11 +22,7 @@ use crate::caller::{self, Nixl};
 use crate::collector::{collect, search_path, wants_ring};
 use crate::cxx::{self, Exception};
 use crate::functions::Function;
-use crate::object::{Agent, Object, Owner};
-use crate::producers;
-
-/// How long a flush that a caller asks for may take.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::object::{Agent, Object};
 
 /// What becomes of an agent's wish for telemetry.
 enum Decision {
@@ -91,7 +86,7 @@ unsafe fn construct(
         },
         // SAFETY: nothing was done with it yet, and the agent expects what NIXL's own constructor throws.
         Decision::Refuse(exception) => unsafe { exception.throw() },
-        // SAFETY: the memory is the object's, and longer than three words.
+        // SAFETY: the memory is the object's, and longer than four words.
         Decision::Collect(agent) => unsafe { Object::fill(this, agent) },
     }
 }
@@ -248,154 +243,14 @@ pub(crate) unsafe extern "C-unwind" fn destroy(
     }
 }
 
-/// Member functions: what C++ passes them, how many argument registers are left before the sixth, and what they do.
-macro_rules! members {
-    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) [$($rest:ident),*] = $function:ident, |$agent:ident| $body:expr;)+) => {$(
-        $(#[$doc])*
-        /// # Safety
-        /// As C++ calls it: `this` is a collector, strings are live, `caller` is where the call returns to.
-        pub(crate) unsafe extern "C-unwind" fn $name(
-            this: *mut Object,
-            $($argument: $type,)*
-            $($rest: usize,)*
-            caller: *const c_void,
-        ) {
-            $(let _ = $rest;)*
-            // SAFETY: the caller vouches for the object, which is not destroyed during a call of its functions.
-            match unsafe { Object::owner(this) } {
-                Owner::We(Some($agent)) => {
-                    contain(stringify!($name), || $body);
-                }
-                Owner::We(None) => {}
-                Owner::Nixl => {
-                    if let Some(real) = real(Function::$function, caller) {
-                        // SAFETY: NIXL's own function for NIXL's own object, called with what it would have been called with.
-                        unsafe {
-                            let real: unsafe extern "C-unwind" fn(*mut Object $(, $type)*) = transmute(real);
-                            real(this $(, $argument)*);
-                        }
-                    }
-                }
-            }
-        }
-    )+};
-}
-
-members! {
-    add_post_time(us: i64) [_a, _b, _c] = AddPostTime, |agent| event(agent, Kind::XFER_POST_TIME, us.cast_unsigned());
-
-    // A C++ bool is the lowest byte of its register.
-    add_xfer_time(us: i64, is_write: usize, bytes: u64) [_a] = AddXferTime, |agent| {
-        let (direction, us) = (direction(is_write), us.cast_unsigned());
-        let record = |producer: &mut Producer| producer.transfer_after_post(direction, bytes, us);
-        if producers::at_hand(agent.id(), record).or_else(|| producers::with(agent, record)).is_none() {
-            agent.recorder.transfer_after_post(direction, bytes, us);
-        }
-    };
-
-    add_xfer_stats_slowly(us: i64, is_write: usize, bytes: u64, post_us: i64) [] = AddXferStats, |agent| {
-        let transfer = transfer(us, is_write, bytes, post_us);
-        if producers::with(agent, |producer| producer.transfer(transfer)).is_none() {
-            agent.recorder.transfer(transfer);
-        }
-    };
-
-    // NIXL ends the process over a status that is no error; here it is not recorded.
-    update_error_count(status: i32) [_a, _b, _c] = UpdateErrorCount,
-        |agent| if let Some(status) = Status::from_code(status) { agent.recorder.error(status) };
-
-    update_memory_registered(bytes: u64) [_a, _b, _c] = UpdateMemoryRegistered,
-        |agent| agent.recorder.memory_registered(bytes);
-
-    update_memory_deregistered(bytes: u64) [_a, _b, _c] = UpdateMemoryDeregistered,
-        |agent| agent.recorder.memory_deregistered(bytes);
-
-    update_data(kind: u32, value: u64) [_a, _b] = UpdateData,
-        |agent| event(agent, Kind::from_code(kind), value);
-
-    update_data_in_category(kind: u32, category: u32, value: u64) [_a] = UpdateDataInCategory,
-        |agent| { let _ = category; event(agent, Kind::from_code(kind), value) };
-
-    update_data_by_name(name: *const CxxString, category: u32, value: u64) [_a] = UpdateDataByName, |agent| {
-        let _ = category;
-        // SAFETY: C++ passes a reference to a string that lives during the call.
-        by_name(&agent.recorder, unsafe { name.as_ref().map_or(&[], |name| name.as_bytes()) }, value);
-    };
-
-    update_tx_bytes(bytes: u64) [_a, _b, _c] = UpdateTxBytes, |agent| event(agent, Kind::TX_BYTES, bytes);
-
-    update_rx_bytes(bytes: u64) [_a, _b, _c] = UpdateRxBytes, |agent| event(agent, Kind::RX_BYTES, bytes);
-
-    update_tx_requests_num(requests: u32) [_a, _b, _c] = UpdateTxRequestsNum,
-        |agent| event(agent, Kind::TX_REQUESTS_NUM, requests.into());
-
-    update_rx_requests_num(requests: u32) [_a, _b, _c] = UpdateRxRequestsNum,
-        |agent| event(agent, Kind::RX_REQUESTS_NUM, requests.into());
-
-    flush_pending_events() [_a, _b, _c, _d] = FlushPendingEvents, |agent| agent.collector.flush(FLUSH_TIMEOUT);
-
-    // Ours runs from the start.
-    start_export_task() [_a, _b, _c, _d] = StartExportTask, |agent| { let _ = agent; };
-}
-
-/// `addXferStats(transfer time, is a write, bytes, post time)`, which is called for every transfer: what nothing stands in
-/// the way of is done here.
-///
-/// # Safety
-/// As the functions above.
-pub(crate) unsafe extern "C-unwind" fn add_xfer_stats(
-    this: *mut Object,
-    us: i64,
-    is_write: usize,
-    bytes: u64,
-    post_us: i64,
-    caller: *const c_void,
-) {
-    let transfer = transfer(us, is_write, bytes, post_us);
-    // SAFETY: the caller vouches for the object.
-    let agent = unsafe { Object::agent_id(this) };
-    if producers::at_hand(agent, |producer| producer.try_transfer(transfer)) != Some(true) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { add_xfer_stats_slowly(this, us, is_write, bytes, post_us, caller) }
-    }
-}
-
-#[inline]
-fn transfer(us: i64, is_write: usize, bytes: u64, post_us: i64) -> Transfer {
-    let (transfer_time_us, post_time_us) = (us.cast_unsigned(), post_us.cast_unsigned());
-    Transfer { direction: direction(is_write), bytes, post_time_us, transfer_time_us }
-}
-
-#[inline]
-fn event(agent: &Agent, kind: Kind, value: u64) {
-    let record = |producer: &mut Producer| producer.event(kind, value);
-    if producers::at_hand(agent.id(), record).or_else(|| producers::with(agent, record)).is_none() {
-        agent.recorder.event(kind, value);
-    }
-}
-
 /// NIXL's own function, for an object that is NIXL's own.
-fn real(function: Function, caller: *const c_void) -> Option<*mut c_void> {
+pub(crate) fn real(function: Function, caller: *const c_void) -> Option<*mut c_void> {
     contain(function.symbol(), || Nixl::at(caller).and_then(|nixl| nixl.real(function))).flatten()
-}
-
-#[inline]
-fn direction(is_write: usize) -> Direction {
-    if is_write & 0xff == 0 { Direction::Read } else { Direction::Write }
-}
-
-/// Releases up to 1.1 call events, and statuses, by name.
-fn by_name(recorder: &Recorder, name: &[u8], value: u64) {
-    let name = String::from_utf8_lossy(name);
-    match Kind::from_name(&name).or_else(|| Status::error_from_name(&name)?.kind()) {
-        Some(kind) => recorder.event(kind, value),
-        None => recorder.backend(&name, value),
-    }
 }
 
 /// Runs `body`; a panic ends here with a line in the log, and `None`.
 #[inline]
-fn contain<R>(function: &str, body: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn contain<R>(function: &str, body: impl FnOnce() -> R) -> Option<R> {
     // Recorders and collectors guard themselves against what a panic leaves half done.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(result) => Some(result),

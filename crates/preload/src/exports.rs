@@ -2,13 +2,16 @@
 
 //! The exported functions: NIXL's symbols, and where each leads.
 //!
-//! Each is two or three instructions that pass on, in the sixth argument register, where the call returns to. No function
-//! of NIXL's collector has more than five arguments.
+//! Each is a few instructions that look whose object it is, where there is one already, and pass on, in the sixth argument
+//! register, where the call returns to, where somebody wants to know. No function of NIXL's collector has more than five
+//! arguments. C++ calls a member function of no object that is null.
 
 use crate::entry;
 use crate::functions::symbol;
+use crate::members::{self, ours, theirs};
+use crate::object::TAG;
 
-macro_rules! exports {
+macro_rules! lifetimes {
     ($($name:ident = $function:ident,)+) => {$(
         #[unsafe(export_name = symbol!($function))]
         #[unsafe(naked)]
@@ -21,26 +24,67 @@ macro_rules! exports {
     )+};
 }
 
-exports! {
+lifetimes! {
     construct_0_9 = ConstructWithBackends,
     construct_1_0 = Construct,
     construct_1_4 = ConstructWithExporter,
     destroy = Destroy,
-    add_post_time = AddPostTime,
-    add_xfer_time = AddXferTime,
-    add_xfer_stats = AddXferStats,
-    update_error_count = UpdateErrorCount,
-    update_memory_registered = UpdateMemoryRegistered,
-    update_memory_deregistered = UpdateMemoryDeregistered,
-    update_data = UpdateData,
-    update_data_in_category = UpdateDataInCategory,
-    update_data_by_name = UpdateDataByName,
-    update_tx_bytes = UpdateTxBytes,
-    update_rx_bytes = UpdateRxBytes,
-    update_tx_requests_num = UpdateTxRequestsNum,
-    update_rx_requests_num = UpdateRxRequestsNum,
-    flush_pending_events = FlushPendingEvents,
-    start_export_task = StartExportTask,
+}
+
+/// Of an object of ours the second word is the address of [`TAG`].
+macro_rules! members {
+    ($($name:ident = $function:ident, $ours:path;)+) => {$(
+        #[unsafe(export_name = symbol!($function))]
+        #[unsafe(naked)]
+        unsafe extern "C-unwind" fn $name() {
+            #[cfg(target_arch = "x86_64")]
+            core::arch::naked_asm!(
+                "lea rax, [rip + {tag}]",
+                "cmp qword ptr [rdi + 8], rax",
+                "jne 2f",
+                "jmp {ours}",
+                "2:",
+                "mov r9, [rsp]",
+                "jmp {theirs}",
+                tag = sym TAG,
+                ours = sym $ours,
+                theirs = sym theirs::$name,
+            );
+            #[cfg(target_arch = "aarch64")]
+            core::arch::naked_asm!(
+                "adrp x9, {tag}",
+                "add x9, x9, :lo12:{tag}",
+                "ldr x10, [x0, #8]",
+                "cmp x9, x10",
+                "b.ne 2f",
+                "b {ours}",
+                "2:",
+                "mov x5, x30",
+                "b {theirs}",
+                tag = sym TAG,
+                ours = sym $ours,
+                theirs = sym theirs::$name,
+            );
+        }
+    )+};
+}
+
+members! {
+    add_post_time = AddPostTime, ours::add_post_time;
+    add_xfer_time = AddXferTime, ours::add_xfer_time;
+    add_xfer_stats = AddXferStats, members::add_xfer_stats;
+    update_error_count = UpdateErrorCount, ours::update_error_count;
+    update_memory_registered = UpdateMemoryRegistered, ours::update_memory_registered;
+    update_memory_deregistered = UpdateMemoryDeregistered, ours::update_memory_deregistered;
+    update_data = UpdateData, ours::update_data;
+    update_data_in_category = UpdateDataInCategory, ours::update_data_in_category;
+    update_data_by_name = UpdateDataByName, ours::update_data_by_name;
+    update_tx_bytes = UpdateTxBytes, ours::update_tx_bytes;
+    update_rx_bytes = UpdateRxBytes, ours::update_rx_bytes;
+    update_tx_requests_num = UpdateTxRequestsNum, ours::update_tx_requests_num;
+    update_rx_requests_num = UpdateRxRequestsNum, ours::update_rx_requests_num;
+    flush_pending_events = FlushPendingEvents, ours::flush_pending_events;
+    start_export_task = StartExportTask, ours::start_export_task;
 }
 
 /// Besides, C++ passes the place for the result: on x86-64 as the first argument, as [`entry::create`] has it, on AArch64

@@ -27,9 +27,13 @@ mod collector;
 mod cxx;
 #[expect(unsafe_code, reason = "is called by C++")]
 mod entry;
+#[expect(unsafe_code, reason = "stands before functions of the C library")]
+mod exit;
 #[expect(unsafe_code, reason = "exports symbols")]
 mod exports;
 mod functions;
+#[expect(unsafe_code, reason = "is called by C++")]
+mod members;
 #[expect(unsafe_code, reason = "lives in memory of C++")]
 mod object;
 #[expect(unsafe_code, reason = "keeps pointers beside the thread pointer")]

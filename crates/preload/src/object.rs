@@ -5,7 +5,7 @@
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use nixl_telemetry_host::{Collector, Recorder};
+use nixl_telemetry_host::{Collector, Direction, Recorder};
 
 /// The first words of the memory of a collector, which is hundreds of bytes, whoever allocated it.
 #[repr(C)]
@@ -16,6 +16,8 @@ pub(crate) struct Object {
     tag: usize,
     /// [`Agent::id`], where a call has it at hand.
     id: u64,
+    /// Whether anything of a write is recorded, and of a read.
+    keeps: [bool; 2],
 }
 
 /// The telemetry of one agent.
@@ -38,76 +40,71 @@ impl Agent {
     }
 }
 
-/// Whose object it is.
-pub(crate) enum Owner<'a> {
-    /// Ours.
-    We(Option<&'a Agent>),
-    /// NIXL's own collector's, left in charge.
-    Nixl,
-}
-
 impl Object {
     /// Fills the memory of an object.
     ///
     /// # Safety
-    /// `place` is valid for writing three words.
+    /// `place` is valid for writing four words.
     pub(crate) unsafe fn fill(place: *mut Self, agent: Option<Agent>) {
         let id = agent.as_ref().map_or(0, Agent::id);
+        let keeps = [Direction::Write, Direction::Read]
+            .map(|direction| agent.as_ref().is_some_and(|agent| agent.recorder.keeps_transfers(direction)));
         let agent = agent.map_or(ptr::null_mut(), |agent| Box::into_raw(Box::new(agent)));
         // SAFETY: the caller vouches for the place.
-        unsafe { place.write(Self { agent, tag: tag(), id }) };
+        unsafe { place.write(Self { agent, tag: tag(), id, keeps }) };
     }
 
-    /// Whose object this is.
+    /// The agent of an object of ours; `None` if it goes without telemetry.
     ///
     /// # Safety
-    /// `this` is null, or a collector that was constructed, by us or by NIXL, and is not destroyed while the result is in
-    /// use.
+    /// `this` is an object of ours, and is not destroyed while the result is in use.
     #[inline]
-    pub(crate) unsafe fn owner<'a>(this: *const Self) -> Owner<'a> {
-        // SAFETY: the caller vouches for the object. Every collector is longer than three words, and whatever NIXL's own has
-        // there is read as the numbers they are. If the tag is ours, so is the pointer, which `fill` made.
-        unsafe {
-            if this.is_null() || (&raw const (*this).tag).read() != tag() {
-                return Owner::Nixl;
-            }
-            Owner::We((&raw const (*this).agent).read().as_ref())
-        }
+    pub(crate) unsafe fn agent<'a>(this: *const Self) -> Option<&'a Agent> {
+        // SAFETY: the caller vouches for the object, whose pointer `fill` made.
+        unsafe { (&raw const (*this).agent).read().as_ref() }
     }
 
-    /// The number of the agent whose object this is; 0 if the object is NIXL's, or its agent goes without telemetry.
+    /// The number of the agent whose object this is, and whether anything of a transfer that way is recorded for it.
     ///
     /// # Safety
-    /// As [`owner`](Self::owner).
+    /// As [`agent`](Self::agent).
     #[inline]
-    pub(crate) unsafe fn agent_id(this: *const Self) -> u64 {
-        // SAFETY: as in `owner`; the number lies in memory of the object either way.
-        unsafe {
-            if this.is_null() || (&raw const (*this).tag).read() != tag() { 0 } else { (&raw const (*this).id).read() }
-        }
+    pub(crate) unsafe fn agent_id(this: *const Self, direction: Direction) -> (u64, bool) {
+        // SAFETY: the caller vouches for the object.
+        unsafe { ((&raw const (*this).id).read(), (&raw const (*this).keeps[direction as usize]).read()) }
+    }
+
+    /// Whether it is an object of ours.
+    ///
+    /// # Safety
+    /// `this` is null, or a collector that was constructed, by us or by NIXL.
+    unsafe fn is_ours(this: *const Self) -> bool {
+        // SAFETY: the caller vouches for the object. Every collector is longer than four words, and whatever NIXL's own has
+        // there is read as the number it is.
+        unsafe { !this.is_null() && (&raw const (*this).tag).read() == tag() }
     }
 
     /// Takes the agent out of an object of ours, which is then nobody's any more; `None` if the object is NIXL's.
     ///
     /// # Safety
-    /// As [`owner`](Self::owner), and nobody else uses the object any more.
+    /// `this` is null, or a collector that was constructed, by us or by NIXL, and that nobody else uses any more.
     pub(crate) unsafe fn empty(this: *mut Self) -> Option<Option<Box<Agent>>> {
         // SAFETY: the caller vouches for the object. The pointer came from a box, and is taken once: without its tag, which
         // must not survive in freed memory either, the object is not ours.
         unsafe {
-            if matches!(Self::owner(this), Owner::Nixl) {
+            if !Self::is_ours(this) {
                 return None;
             }
             let agent = (*this).agent;
-            this.write(Self { agent: ptr::null_mut(), tag: 0, id: 0 });
+            this.write(Self { agent: ptr::null_mut(), tag: 0, id: 0, keeps: [false; 2] });
             Some((!agent.is_null()).then(|| Box::from_raw(agent)))
         }
     }
 }
 
-/// A number that is no other object's: the address of something of ours.
-#[inline]
+/// Something of ours, whose address is no other object's.
+pub(crate) static TAG: AtomicUsize = AtomicUsize::new(0);
+
 fn tag() -> usize {
-    static TAG: AtomicUsize = AtomicUsize::new(0);
     ptr::from_ref(&TAG).addr()
 }
