@@ -135,7 +135,7 @@ impl Abandoned {
     /// # Errors
     /// If a setting is malformed or an exporter cannot be had. Then the journal is as it was.
     pub fn recover(
-        mut self,
+        self,
         exporters: &[String],
         settings: &Settings,
         path: Option<SearchPath>,
@@ -153,12 +153,22 @@ impl Abandoned {
             has_sinks: names.is_empty(),
         };
         let outlets = choose::choose(context, &mut lenient)?.into_iter().map(|(outlet, _)| outlet).collect();
-        self.journal.feed(&names, to, old);
+        Ok(self.recover_into(&names, (to, old), agent, outlets))
+    }
+
+    fn recover_into(
+        mut self,
+        names: &[String],
+        (to, old): (Recipients, Option<usize>),
+        agent: Arc<str>,
+        outlets: Vec<Outlet>,
+    ) -> Recovered {
+        self.journal.feed(names, to, old);
         if let Some(batch) = &mut self.unfinished {
             batch.to = to;
             self.journal.set_handed(&batch.handed);
         }
-        Ok(self.export(agent, outlets))
+        self.export(agent, outlets)
     }
 
     /// These exporters in the order of who has the unfinished batch, who may have it, and who has not; who does not have
@@ -226,4 +236,366 @@ fn find(journal: &Journal, offset: u64, taken: Option<[u64; 3]>, expansion: &Exp
     });
     let segments: Vec<_> = segments.collect::<Option<_>>()?;
     Lane::found(Piece::found(block, offset), segments, taken, expansion)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::fs::File;
+    use std::sync::mpsc;
+
+    use nixl_telemetry_event::{Event, Kind, Status, Total};
+    use nixl_telemetry_loader::Batch;
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{Collector, Direction, Exported, Recorder, Sink, Transfer};
+
+    /// What a sink was given: name or number, value and time of each event, and of which batch.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Seen {
+        events: Vec<(String, u64, u64)>,
+        totals: Vec<Total>,
+        /// Number, whether it is repeated, and what was in the memo.
+        batches: Vec<(u64, bool, Option<[u64; 1]>)>,
+    }
+
+    /// A sink that keeps what it is given, writes the number of the batch into its memo, and is stuck in the batch of this
+    /// number until the sender is gone.
+    struct Keeper {
+        seen: Arc<Mutex<Seen>>,
+        takes_totals: bool,
+        stuck: Option<(u64, mpsc::Sender<()>, mpsc::Receiver<()>)>,
+    }
+
+    impl Keeper {
+        fn new(takes_totals: bool) -> (Self, Arc<Mutex<Seen>>) {
+            let seen = Arc::default();
+            (Self { seen: Arc::clone(&seen), takes_totals, stuck: None }, seen)
+        }
+    }
+
+    impl Sink for Keeper {
+        fn export(&mut self, _: &[Event<'_>]) -> Exported {
+            unreachable!("whole batches are exported")
+        }
+
+        fn takes_totals(&self) -> bool {
+            self.takes_totals
+        }
+
+        fn export_batch(&mut self, batch: &Batch<'_>) -> Exported {
+            let id = batch.id.expect("each batch has an identity");
+            let memo = id.memo().and_then(|memo| memo.recall());
+            if let Some(memo) = id.memo() {
+                memo.set([id.number().wrapping_mul(100)]);
+            }
+            if let Some((_, entered, go_on)) = self.stuck.as_ref().filter(|(number, ..)| *number == id.number()) {
+                entered.send(()).unwrap();
+                let _ = go_on.recv();
+            }
+            let mut seen = self.seen.lock().unwrap();
+            let events = batch.events.iter();
+            seen.events.extend(events.map(|e| (e.name().to_string(), e.value(), e.timestamp_us().unwrap())));
+            seen.totals.extend(batch.totals);
+            seen.batches.push((id.number(), id.is_repeated(), memo));
+            Exported::whole(batch)
+        }
+    }
+
+    /// The journal of a collector, as it was in the middle of its life.
+    struct Snapshot {
+        folder: TempDir,
+        path: PathBuf,
+    }
+
+    impl Snapshot {
+        /// Of a collector with these settings and sinks of these names, after `live`, whose result is dropped then.
+        fn take<R>(variables: &[(&str, &str)], sinks: Vec<(&str, Keeper)>, live: impl FnOnce(&Recorder) -> R) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let journals = folder.path().to_str().unwrap();
+            let own = [("NIXL_TELEMETRY_ENABLE", "y"), ("NIXL_TELEMETRY_JOURNAL_DIR", journals)];
+            let settings = Settings::from_pairs(own.iter().chain(variables).copied());
+            let mut builder = Collector::builder("agent").settings(settings);
+            for (name, sink) in sinks {
+                builder = builder.sink(name, Box::new(sink));
+            }
+            let collector = builder.build().unwrap().unwrap();
+            let alive = live(&collector.recorder());
+            let [journal] = super::journals(folder.path()).unwrap().try_into().unwrap();
+            let path = folder.path().join("copy.journal");
+            fs::copy(&journal, &path).unwrap();
+            drop(alive);
+            drop(collector);
+            assert!(!journal.exists(), "a collector that ends removes its journal");
+            Self { folder, path }
+        }
+
+        fn open(&self) -> Abandoned {
+            Abandoned::open(&self.path).unwrap().expect("nobody holds a copy")
+        }
+
+        /// Recovers it into keepers of these names, each of which takes totals or not.
+        fn recover(&self, names: &[(&str, bool)]) -> (Vec<Seen>, Recovered) {
+            let (mut outlets, mut seen) = (Vec::new(), HashMap::new());
+            let abandoned = self.open();
+            let (ordered, to, old) = abandoned.order(names.iter().map(|(name, _)| (*name).to_owned()).collect());
+            for name in &ordered {
+                let takes_totals = names.iter().any(|(known, takes)| known == name && *takes);
+                let (keeper, what) = Keeper::new(takes_totals);
+                outlets.push(Outlet::new("agent".into(), name.clone(), Some(Box::new(keeper))));
+                seen.insert(name.clone(), what);
+            }
+            let recovered = abandoned.recover_into(&ordered, (to, old), "agent".into(), outlets);
+            assert!(recovered.counts.is_balanced(), "{recovered:?}");
+            (names.iter().map(|(name, _)| seen[*name].lock().unwrap().clone()).collect(), recovered)
+        }
+    }
+
+    const NEVER: (&str, &str) = ("NIXL_TELEMETRY_RUN_INTERVAL", "3600000");
+    const AT_ONCE: (&str, &str) = ("NIXL_TELEMETRY_RUN_INTERVAL", "0");
+
+    fn transfer(bytes: u64) -> Transfer {
+        Transfer { direction: Direction::Write, bytes, post_time_us: 3, transfer_time_us: u64::MAX - bytes }
+    }
+
+    fn values(seen: &Seen) -> Vec<u64> {
+        seen.events.iter().map(|(_, value, _)| *value).collect()
+    }
+
+    #[test]
+    fn what_was_recorded_is_there_with_name_value_and_time() {
+        let (keeper, expected) = Keeper::new(false);
+        let before = crate::clock::wall_us();
+        let snapshot = Snapshot::take(&[NEVER], vec![("kept", keeper)], |recorder| {
+            recorder.memory_registered(7);
+            // No more than rings take without waking anybody.
+            (0..1500).for_each(|bytes| recorder.transfer(transfer(bytes)));
+            recorder.backend("mine\nalone", 8);
+            recorder.error(Status::NotFound);
+            std::thread::scope(|scope| drop(scope.spawn(|| recorder.transfer(transfer(u64::MAX)))));
+        });
+        let abandoned = snapshot.open();
+        assert_eq!((abandoned.agent(), abandoned.process()), ("agent".to_owned(), u64::from(std::process::id())));
+        assert_eq!((abandoned.exporters(), abandoned.events()), (vec!["kept".to_owned()], 4 * 1501 + 3));
+        assert!(abandoned.created() <= SystemTime::now() && abandoned.damage().is_empty());
+        drop(abandoned);
+
+        let (seen, recovered) = snapshot.recover(&[("kept", false)]);
+        let mut expected = expected.lock().unwrap().clone();
+        // In a journal a name has one line.
+        expected.events.iter_mut().for_each(|(name, ..)| *name = name.replace('\n', " "));
+        assert_eq!(seen[0].events, expected.events);
+        assert!(seen[0].events.iter().all(|(_, _, time)| (before..=crate::clock::wall_us()).contains(time)));
+        assert!(recovered.is_removed && !snapshot.path.exists());
+        assert_eq!((recovered.counts.produced, recovered.counts.drops()), (4 * 1501 + 3, vec![]));
+    }
+
+    /// Three exporters, the second of which is at the second batch: the first has it, the third has not.
+    #[test]
+    fn each_exporter_gets_what_it_has_not() {
+        let [(first, _), (mut second, _), (third, _)] = [false; 3].map(Keeper::new);
+        let (entered, enters) = mpsc::channel();
+        let (go_on, goes_on) = mpsc::channel();
+        second.stuck = Some((2, entered, goes_on));
+        let sinks = vec![("first", first), ("second", second), ("third", third)];
+        let snapshot = Snapshot::take(&[AT_ONCE, ("NIXL_TELEMETRY_TIMESTAMPS", "batch")], sinks, |recorder| {
+            recorder.memory_registered(1);
+            while recorder.counts().exporters[2].exported < 1 {
+                std::thread::yield_now();
+            }
+            recorder.memory_registered(2);
+            enters.recv().unwrap();
+            recorder.memory_registered(3);
+            go_on
+        });
+        let (seen, recovered) =
+            snapshot.recover(&[("third", false), ("second", false), ("first", false), ("new", false)]);
+        let [third, second, first, new] = seen.try_into().unwrap();
+        assert_eq!((values(&first), first.batches), (vec![3], vec![(3, false, None)]));
+        assert_eq!((values(&second), second.batches), (vec![2, 3], vec![(2, true, Some([200])), (3, false, None)]));
+        assert_eq!((values(&third), third.batches), (vec![2, 3], vec![(2, false, None), (3, false, None)]));
+        assert_eq!((values(&new), new.batches), (vec![2, 3], vec![(2, false, None), (3, false, None)]));
+        // All of a batch that was stamped as a whole have the same time, whoever gets them when.
+        assert_eq!(second.events[0], third.events[0]);
+        let before = |name| recovered.counts.exporter(name).unwrap().exported_before;
+        assert_eq!(["first", "second", "third", "new"].map(before), [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn totals_are_recovered_too_and_told_once() {
+        for overflow in ["drop_newest", "drop_oldest"] {
+            let [(mut reports, _), (totals, _)] = [false, true].map(Keeper::new);
+            let (entered, enters) = mpsc::channel();
+            let (go_on, goes_on) = mpsc::channel();
+            reports.stuck = Some((1, entered, goes_on));
+            let sinks = vec![("reports", reports), ("totals", totals)];
+            let small = ("NIXL_TELEMETRY_BUFFER_SIZE", "8");
+            let snapshot =
+                Snapshot::take(&[AT_ONCE, small, ("NIXL_TELEMETRY_OVERFLOW", overflow)], sinks, |recorder| {
+                    recorder.memory_registered(1);
+                    enters.recv().unwrap();
+                    (1..=100).for_each(|bytes| recorder.transfer(transfer(bytes)));
+                    go_on
+                });
+            let (seen, recovered) = snapshot.recover(&[("reports", false), ("totals", true)]);
+            let [reports, totals] = seen.try_into().unwrap();
+            let told = reports.events.iter().filter(|(name, ..)| name == "agent_telemetry_events_dropped");
+            let told: u64 = told.map(|(_, value, _)| value).sum();
+            assert_eq!((recovered.counts.produced, told), (401, recovered.counts.queue_full));
+            for kind in [Kind::TX_BYTES, Kind::XFER_POST_TIME, Kind::XFER_TIME, Kind::TX_REQUESTS_NUM] {
+                let single = totals.events.iter().filter(|(name, ..)| name == kind.name().unwrap());
+                let (count, sum) =
+                    single.fold((0, 0), |(count, sum), (_, value, _)| (count + 1, sum + u128::from(*value)));
+                let total = totals.totals.iter().find(|total| total.kind == kind).unwrap();
+                let all: u128 = (1..=100)
+                    .map(|bytes| match kind {
+                        Kind::TX_BYTES => bytes.into(),
+                        Kind::XFER_POST_TIME => 3,
+                        Kind::XFER_TIME => (u64::MAX - bytes).into(),
+                        _ => 1,
+                    })
+                    .sum();
+                assert_eq!((count + total.count, sum + total.sum), (100, all), "{overflow} {kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_exporter_fails_at_stays() {
+        struct Fails(u64);
+        impl Sink for Fails {
+            fn export(&mut self, batch: &[Event<'_>]) -> Exported {
+                self.0 += 1;
+                if self.0 == 2 { Exported::default() } else { Exported::all(batch) }
+            }
+        }
+        let (keeper, _) = Keeper::new(false);
+        let snapshot = Snapshot::take(&[NEVER], vec![("kept", keeper)], |recorder| {
+            // No more than rings take without waking anybody.
+            (0..1500).for_each(|bytes| recorder.transfer(transfer(bytes)));
+        });
+        let abandoned = snapshot.open();
+        let outlet = Outlet::new("agent".into(), "kept".to_owned(), Some(Box::new(Fails(0))));
+        let names = ["kept".to_owned()];
+        let to = Recipients { first: 0, is_in_doubt: false };
+        let recovered = abandoned.recover_into(&names, (to, None), "agent".into(), vec![outlet]);
+        let first = recovered.counts.exporters[0].exported;
+        assert!(!recovered.is_removed && first > 0 && first < 6000, "{recovered:?}");
+        let (seen, recovered) = snapshot.recover(&[("kept", false)]);
+        assert_eq!(seen[0].events.len() as u64, 6000 - first);
+        assert_eq!(seen[0].batches.iter().map(|batch| batch.1).filter(|repeated| *repeated).count(), 1);
+        assert!(recovered.is_removed);
+    }
+
+    #[test]
+    fn what_is_no_journal_is_said() {
+        let (keeper, _) = Keeper::new(false);
+        let snapshot = Snapshot::take(&[NEVER], vec![("kept", keeper)], |recorder| recorder.memory_registered(1));
+        let whole = fs::read(&snapshot.path).unwrap();
+        let other = snapshot.folder.path().join("other.journal");
+        let complaint = |bytes: &[u8]| {
+            fs::write(&other, bytes).unwrap();
+            Abandoned::open(&other).unwrap_err().to_string()
+        };
+        assert_eq!(complaint(b""), "has 0 bytes: expected at least 212992");
+        assert_eq!(complaint(&whole[..5000]), "has 5000 bytes: expected at least 212992");
+        assert_eq!(complaint(&[0; 300_000]), "does not begin as a journal does: expected NIXLTLMJ");
+        let with = |word: usize, value: u64| {
+            let mut bytes = whole.clone();
+            bytes[8 * word..][..8].copy_from_slice(&value.to_ne_bytes());
+            bytes
+        };
+        assert_eq!(complaint(&with(1, 2)), "is a journal of version 2: expected 1");
+        assert_eq!(complaint(&with(9, 5000)), "its header is damaged: more lanes than there can be");
+        fs::remove_file(&other).unwrap();
+        std::os::unix::fs::symlink(&snapshot.path, &other).unwrap();
+        assert!(Abandoned::open(&other).unwrap_err().to_string().contains("symbolic links"));
+        assert!(Abandoned::open(snapshot.folder.path()).is_err());
+        assert!(Abandoned::open(&snapshot.folder.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn what_is_whole_of_a_journal_that_was_cut_is_recovered() {
+        let (keeper, _) = Keeper::new(false);
+        let snapshot = Snapshot::take(&[NEVER], vec![("kept", keeper)], |recorder| {
+            recorder.memory_registered(1);
+            std::thread::scope(|scope| drop(scope.spawn(|| recorder.memory_registered(2)).join()));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    // Not the ring of the thread before, which it would get.
+                    let more = recorder.clone();
+                    std::thread::scope(|scope| {
+                        scope.spawn(move || (0..2000).for_each(|_| more.memory_registered(3))).join().unwrap();
+                    });
+                });
+            });
+        });
+        let length = fs::metadata(&snapshot.path).unwrap().len();
+        // The end of the largest ring's last segment.
+        File::options().write(true).open(&snapshot.path).unwrap().set_len(length - 4096).unwrap();
+        let abandoned = snapshot.open();
+        assert_eq!(abandoned.damage().len(), 1);
+        drop(abandoned);
+        let (seen, recovered) = snapshot.recover(&[("kept", false)]);
+        assert_eq!(values(&seen[0]), [1]);
+        assert!(!recovered.is_removed && snapshot.path.exists());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 200 } else { 2000 }))]
+
+        /// Nothing that stands in a file makes it panic, hang, or take memory out of proportion.
+        #[test]
+        fn damaged_journals_do_no_harm(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 0..3u8), 0..20),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let (mut bytes, folder) = (damaged_template(), tempfile::tempdir().unwrap());
+            let words = bytes.len() / 8;
+            for (place, value, size) in changes {
+                // Mostly where something stands: the first words of the header, and of the blocks behind it.
+                let word = match size {
+                    0 => place.index(300),
+                    1 => 26624 + place.index(600),
+                    _ => place.index(words),
+                };
+                let value = if value % 2 == 0 { value % 5000 } else { value };
+                bytes[8 * word..][..8].copy_from_slice(&value.to_ne_bytes());
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let path = folder.path().join("x.journal");
+            fs::write(&path, &bytes).unwrap();
+            if let Ok(Some(abandoned)) = Abandoned::open(&path) {
+                abandoned.events();
+                let (ordered, to, old) = abandoned.order(vec!["kept".to_owned()]);
+                let (keeper, seen) = Keeper::new(true);
+                let outlet = Outlet::new("agent".into(), "kept".to_owned(), Some(Box::new(keeper)));
+                abandoned.recover_into(&ordered, (to, old), "agent".into(), vec![outlet]);
+                prop_assert!(seen.lock().unwrap().events.len() <= bytes.len());
+            }
+        }
+    }
+
+    /// A journal with a bit of everything, and a batch that is not finished.
+    fn damaged_template() -> Vec<u8> {
+        static TEMPLATE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+        let made = TEMPLATE.get_or_init(|| {
+            let (mut keeper, _) = Keeper::new(true);
+            let (entered, enters) = mpsc::channel();
+            let (go_on, goes_on) = mpsc::channel();
+            keeper.stuck = Some((1, entered, goes_on));
+            let small = ("NIXL_TELEMETRY_BUFFER_SIZE", "3000");
+            let snapshot = Snapshot::take(&[AT_ONCE, small], vec![("kept", keeper)], |recorder| {
+                recorder.backend("mine", 1);
+                enters.recv().unwrap();
+                (0..1000).for_each(|bytes| recorder.transfer(transfer(bytes << 40)));
+                go_on
+            });
+            fs::read(&snapshot.path).unwrap()
+        });
+        made.clone()
+    }
 }

@@ -180,7 +180,7 @@ impl Journal {
         reports_drops: bool,
     ) -> Result<Self, Refused> {
         /// Tells collectors of one process apart that begin at the same moment.
-        static COUNT: AtomicU64 = AtomicU64::new(0);
+        static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         check_private(directory)?;
         let names = exporters.join(",");
         if agent.len() > 8 * AGENT.len() {
@@ -276,7 +276,8 @@ impl Journal {
 
     /// The number of the last batch.
     pub(crate) fn number(&self) -> u64 {
-        self.word(NUMBER)
+        // One that was counted up to is far from the end of numbers.
+        self.word(NUMBER).min(u64::MAX >> 1)
     }
 
     /// So many more words, zero, and where they lie.
@@ -397,6 +398,9 @@ impl Journal {
 
     /// The batch its process did not finish, if there is one.
     pub(crate) fn unfinished(&self) -> Result<Option<Unfinished>, Broken> {
+        if ![HANDED, BATCH_TOTALS, BATCH_HANDED].iter().all(|at| self.totals(*at).are_likely()) {
+            return Err(Broken::Header("more events than there can be"));
+        }
         let phase = self.header[PHASE].load(Ordering::Acquire);
         if phase == 0 {
             return Ok(None);

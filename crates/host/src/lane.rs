@@ -194,6 +194,9 @@ impl Lane {
     ) -> Option<Arc<Self>> {
         let word = |word: usize| block.words[word].load(Ordering::Relaxed);
         let losses = Losses::of(&block.words, expansion);
+        if !losses.totals.are_likely() || word(CLOSED) >= 1 << 48 {
+            return None;
+        }
         // It may have died between telling that it had taken or dropped records, and making their room free.
         for [head, read, time] in [Some([losses.head, losses.read, losses.time]), taken].into_iter().flatten() {
             if head > word(HEAD) {
@@ -303,7 +306,7 @@ impl Lane {
                 Some(time) => reading.time = time,
                 None => {
                     let Some(events) = take(&record, reading.time) else { break };
-                    reading.read += events;
+                    reading.read = reading.read.wrapping_add(events);
                 }
             }
             reading.head += record.slots();

@@ -15,7 +15,8 @@ const REST: usize = KINDS - 1;
 /// Words a set of totals takes in shared memory.
 pub(crate) const WORDS: usize = 3 * KINDS;
 
-/// Events by kind: how many, and the sum of their values. They only grow.
+/// Events by kind: how many, and the sum of their values. They only grow. A damaged journal may tell anything, so nothing
+/// here overflows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Totals([(u64, u128); KINDS]);
 
@@ -30,15 +31,15 @@ impl Totals {
     pub(crate) fn add(&mut self, kind: Option<Kind>, value: u64) {
         let own = kind.and_then(|kind| usize::try_from(kind.code()).ok()).filter(|code| *code < REST);
         let (count, sum) = &mut self.0[own.unwrap_or(REST)];
-        *count += 1;
-        *sum += u128::from(value);
+        *count = count.saturating_add(1);
+        *sum = sum.saturating_add(value.into());
     }
 
     /// Adds all of another.
     pub(crate) fn join(&mut self, other: &Self) {
         for ((count, sum), (more, value)) in self.0.iter_mut().zip(&other.0) {
-            *count += more;
-            *sum += value;
+            *count = count.saturating_add(*more);
+            *sum = sum.saturating_add(*value);
         }
     }
 
@@ -46,15 +47,20 @@ impl Totals {
     pub(crate) fn since(&self, before: &Self) -> Self {
         let mut new = *self;
         for ((count, sum), (known, value)) in new.0.iter_mut().zip(&before.0) {
-            *count -= known;
-            *sum -= value;
+            *count = count.saturating_sub(*known);
+            *sum = sum.saturating_sub(*value);
         }
         new
     }
 
     /// All events.
     pub(crate) fn events(&self) -> u64 {
-        self.0.iter().map(|(count, _)| count).sum()
+        self.0.iter().fold(0, |events, (count, _)| events.saturating_add(*count))
+    }
+
+    /// Whether they may be true: of more events than any process lives to see, a sum over many of these might overflow.
+    pub(crate) fn are_likely(&self) -> bool {
+        self.events() < 1 << 48
     }
 
     /// Events that no total tells of.
