@@ -30,20 +30,25 @@
 //! ```
 //!
 //! # Promises
-//! * Recording never blocks on an exporter, and never fails. What finds no room is dropped, the newest first, a
-//!   transfer's events all together or not at all. At default settings only [`settings::MEMORY_BUDGET`] bounds the room;
-//!   rings grow into it in steps.
+//! * Recording never fails, and waits for nobody unless [`settings::OVERFLOW`] asks for it.
 //! * A record takes no lock, makes no system call and writes no memory that another recording thread writes, but where a
 //!   thread records for a collector for the first time, where half of its ring is taken, where the ring grows or is full,
-//!   and where it wakes an idle collector. Events of backends look up their name under a lock.
+//!   where it looks at the clock, once in a few hundred records, and where it wakes an idle collector. Threads for which the
+//!   budget has no ring share one, under a lock. Events of backends look up their name under a lock.
+//! * Where records find no room, beyond [`settings::MEMORY_BUDGET`] or a [`settings::BUFFER_SIZE`] that somebody set, detail
+//!   is lost and totals are not: how many events of each kind there were, and the exact sum of their values. Sinks that
+//!   [take totals](Sink::takes_totals) get them; the others are told how many events were dropped. A transfer's events are
+//!   kept or dropped all together.
 //! * Events of one thread keep their order. Those of different threads need not: a batch goes thread by thread.
 //! * Every event is accounted for: [`Counts`] says how many each exporter took, and how many were dropped where and why.
 //! * Nothing an exporter does takes the process down. One that cannot be had, refuses or panics costs its events;
 //!   the others go on. One that hangs cannot hold up the end for longer than [`settings::SHUTDOWN_TIMEOUT`].
 //! * An idle collector does not wake up.
+//! * The end drains: of the collector, and of the process, if it exits without having destroyed the collector.
+//! * With [`settings::JOURNAL_DIR`], what was recorded outlives a process that is killed: see [`Abandoned`].
 //!
 //! # Differences from NIXL's own collector
-//! * The end drains: NIXL loses what was recorded since its last flush.
+//! * NIXL loses what was recorded since its last flush, at every end.
 //! * Events carry the time they were recorded, as exactly as [`settings::TIMESTAMPS`] asks for.
 //! * [`settings::BUFFER_SIZE`] bounds what waits only where somebody sets it, and then for each thread.
 //! * Several exporters at once.
@@ -53,10 +58,9 @@
 //!   batch, not on the thread that destroys the agent: only so can the end be bounded.
 //!
 //! # After a fork
-//! The child has no flush thread. Closing or dropping the collector there returns at once and exports nothing, since
-//! all that was recorded before the fork is the parent's. The child must not record: what it records is kept and never
-//! exported, its coarse times may stand still, and if another thread held a lock of the collector at the moment of the
-//! fork, it may wait forever.
+//! The parent notices nothing. What the child records goes to a collector of its own, which is made when the child records
+//! for the first time, with the same settings and exporters of its own, and begins empty. [`Sink`]s of the program are
+//! the parent's, and unavailable in the child. This needs the C library's `fork`; a child made in another way must not record.
 
 #![forbid(unsafe_code)]
 
