@@ -35,6 +35,8 @@ pub(crate) struct Flusher {
     /// The room of the last batch, empty.
     events: Vec<Event<'static>>,
     totals: Vec<Total>,
+    /// Whether all exporters take everything unseen.
+    discards: bool,
     /// Whether what an exporter fails at is to stay in the journal.
     stops_at_failure: bool,
 }
@@ -55,8 +57,9 @@ impl Recipients {
 impl Flusher {
     pub(crate) fn new(shared: Arc<Shared>, outlets: Vec<Outlet>) -> Self {
         let takes_totals = outlets.iter().map(Outlet::takes_totals).collect();
+        let discards = outlets.iter().all(Outlet::discards);
         let (slots, names, events, totals) = Default::default();
-        Self { shared, outlets, takes_totals, slots, names, events, totals, stops_at_failure: false }
+        Self { shared, outlets, takes_totals, slots, names, events, totals, discards, stops_at_failure: false }
     }
 
     /// The same for what a dead process left: nobody would notice a failure, so that it ends there.
@@ -110,7 +113,10 @@ impl Flusher {
     fn flush_batch(&mut self) -> Option<Drained> {
         let Shared { staging, ledger, reports_drops, .. } = &*self.shared;
         let time_us = clock::wall_us();
-        let into = (time_us, &mut self.slots, &mut self.names);
+        debug_assert!(self.slots.is_empty());
+        // In a journal a batch is written down, whoever sees it.
+        let is_seen = staging.journal().is_some() || !self.discards;
+        let into = (time_us, is_seen.then_some(&mut self.slots), &mut self.names);
         let drained = ledger.drain(staging, into, (&self.takes_totals, *reports_drops))?;
         self.hand_over(&drained, time_us, Recipients::ALL)?;
         self.shared.ledger.complete(drained);
@@ -134,7 +140,7 @@ impl Flusher {
         let Shared { staging, ledger, reports_drops, .. } = &*self.shared;
         let journal = staging.journal();
         let mut events: Vec<Event<'_>> = mem::take(&mut self.events);
-        if !self.outlets.iter().all(Outlet::discards) {
+        if !self.discards {
             staging.expansion().expand(&self.slots, &self.names, time_us, &mut events);
         }
         self.slots.clear();

@@ -134,9 +134,11 @@ impl Segment {
         place
     }
 
+    #[inline]
     fn slot(&self, position: u64) -> Slot {
         let place = self.place(position);
-        [0, 1].map(|word| self.slots.words[place + word].load(Ordering::Relaxed))
+        let Some([first, second, ..]) = self.slots.words.get(place..) else { return Slot::default() };
+        [first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)]
     }
 
     fn length(&self) -> u64 {
@@ -288,29 +290,39 @@ impl Lane {
     ) -> Reading<'a> {
         let start = self.word(HEAD);
         let mut reading = Reading { head: start, read: self.word(READ), time: self.word(TIME), lane: self, reader };
+        // In registers while it goes on: this is all that the flush thread does for most records.
+        let Reading { mut head, mut read, mut time, .. } = reading;
         let mut segment = Arc::clone(&reading.reader.segment);
-        let mut end = segment.end();
-        while reading.head < goal {
-            while reading.head >= end {
-                let next = segment.next().clone();
-                let Some(next) = next else { break };
+        while head < goal {
+            let end = segment.end();
+            if head >= end {
+                let Some(next) = segment.next().clone() else { break };
                 segment = next;
-                end = segment.end();
                 // What was read to its end before this call is left for good.
-                if reading.head == start {
+                if head == start {
                     reading.reader.segment = Arc::clone(&segment);
                 }
+                continue;
             }
-            let record = Record::read(segment.slot(reading.head), || segment.slot(reading.head + 1));
-            match record.told_time() {
-                Some(time) => reading.time = time,
-                None => {
-                    let Some(events) = take(&record, reading.time) else { break };
-                    reading.read = reading.read.wrapping_add(events);
+            let is_over = loop {
+                let record = Record::read(segment.slot(head), || segment.slot(head + 1));
+                match record.told_time() {
+                    Some(told) => time = told,
+                    None => {
+                        let Some(events) = take(&record, time) else { break true };
+                        read = read.wrapping_add(events);
+                    }
                 }
+                head += record.slots();
+                if head >= goal.min(end) {
+                    break false;
+                }
+            };
+            if is_over {
+                break;
             }
-            reading.head += record.slots();
         }
+        (reading.head, reading.read, reading.time) = (head, read, time);
         reading
     }
 

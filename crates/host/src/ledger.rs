@@ -95,7 +95,7 @@ impl Ledger {
     pub(crate) fn drain(
         &self,
         staging: &Staging,
-        (time_us, slots, names): (u64, &mut Vec<Slot>, &mut Vec<Arc<str>>),
+        (time_us, slots, names): (u64, Option<&mut Vec<Slot>>, &mut Vec<Arc<str>>),
         (takes_totals, reports): (&[bool], bool),
     ) -> Option<Drained> {
         let mut state = self.lock();

@@ -412,11 +412,11 @@ impl Staging {
         }
     }
 
-    /// Takes the slots of the next batch, which is of this time, and the names that are new.
+    /// Takes the slots of the next batch, which is of this time, and the names that are new; where nobody wants to see
+    /// them, without slots, and as many events as there are.
     ///
     /// A pass takes what was there at its beginning, in as many batches as that needs, lane by lane.
-    pub(crate) fn drain(&self, time_us: u64, slots: &mut Vec<Slot>, names: &mut Vec<Arc<str>>) -> Drained {
-        debug_assert!(slots.is_empty());
+    pub(crate) fn drain(&self, time_us: u64, mut slots: Option<&mut Vec<Slot>>, names: &mut Vec<Arc<str>>) -> Drained {
         let mut guard = self.lock();
         let state = &mut *guard;
         if !state.in_pass {
@@ -435,6 +435,10 @@ impl Staging {
             let mut told = None;
             let reading = lane.read(*goal, |record, time_us| {
                 let more = self.rules.expansion.events(record);
+                let Some(slots) = &mut slots else {
+                    events += more;
+                    return Some(more);
+                };
                 let has_room = slots.len() + 4 <= journal::MOST_SLOTS && readings.len() < journal::MOST_RANGES;
                 if events > 0 && events + more > self.rules.batch || !has_room {
                     return None;
@@ -459,6 +463,7 @@ impl Staging {
         state.handed.join(&lost);
         match self.journal() {
             Some(journal) if is_something => {
+                let slots = slots.as_deref().map_or(&[][..], Vec::as_slice);
                 let batch = Batch { number: state.number, time_us, slots, totals: &lost, handed: &state.handed };
                 journal.take(&batch, readings);
             }
@@ -613,7 +618,7 @@ mod tests {
     /// The values of the next batch, and what it tells.
     fn drain(staging: &Staging) -> (Vec<u64>, Drained) {
         let mut slots = Vec::new();
-        let drained = staging.drain(1, &mut slots, &mut Vec::new());
+        let drained = staging.drain(1, Some(&mut slots), &mut Vec::new());
         let records = slots.iter().filter(|slot| slot[1] & 7 == record::KIND);
         (records.map(|slot| slot[0]).collect(), drained)
     }

@@ -81,7 +81,8 @@ members! {
 
     add_xfer_stats(us: i64, is_write: usize, bytes: u64, post_us: i64) [] = AddXferStats, |agent| {
         let transfer = transfer(us, is_write, bytes, post_us);
-        if producers::with(agent, |producer| producer.transfer(transfer)).is_none() {
+        let record = |producer: &mut Producer| producer.transfer(transfer);
+        if producers::at_hand(agent.id(), record).or_else(|| producers::with(agent, record)).is_none() {
             agent.recorder.transfer(transfer);
         }
     };

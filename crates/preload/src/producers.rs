@@ -99,7 +99,8 @@ fn shortcut(agent: u64) -> *mut Shortcut {
 /// Calls `use_it` with the calling thread's producer for the agent of this number, if it is at hand.
 ///
 /// What is called must not record, and not end the thread.
-#[inline]
+// Always: it is most of what a transfer costs.
+#[inline(always)]
 pub(crate) fn at_hand<R>(agent: u64, use_it: impl FnOnce(&mut Producer) -> R) -> Option<R> {
     let shortcut = shortcut(agent);
     // SAFETY: the memory is the thread's own. A shortcut with a number leads to a producer that `HELD` owns, in a box that

@@ -28,14 +28,16 @@ unsafe impl Sync for Words {}
 const PROTECTION: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 
 impl Words {
-    /// Memory of this process alone. A forked child has a copy.
+    /// Memory of this process alone. A forked child has a copy. Up to a mebibyte it is there at once; what is larger comes
+    /// page by page, as it is touched.
     ///
     /// # Errors
     /// If there is no memory, or `words` is 0.
     pub fn anonymous(words: usize) -> io::Result<Self> {
         let bytes = bytes(words)?;
+        let at_once = if bytes <= 1 << 20 { MapFlags::POPULATE } else { MapFlags::empty() };
         // SAFETY: asks for memory at no particular place.
-        let place = unsafe { mmap_anonymous(ptr::null_mut(), bytes, PROTECTION, MapFlags::PRIVATE) };
+        let place = unsafe { mmap_anonymous(ptr::null_mut(), bytes, PROTECTION, MapFlags::PRIVATE | at_once) };
         Self::new(place?, words)
     }
 
