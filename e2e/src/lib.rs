@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod rows;
+pub mod strand;
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,7 @@ use nixl_telemetry_event::{Event, Layout};
 use nixl_telemetry_testkit as testkit;
 use tempfile::TempDir;
 
-pub use rows::{Row, csv_totals, read_rows};
+pub use rows::{Row, count_rows, csv_totals, read_rows};
 
 /// Events by agent and name: how many, and the sum of their values.
 pub type Totals = BTreeMap<String, BTreeMap<String, (u64, u64)>>;

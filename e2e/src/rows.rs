@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, ErrorKind, Read as _},
     path::Path,
 };
 
@@ -44,6 +44,25 @@ fn row(line: &str) -> Option<Row<'_>> {
     let mut next = || fields.next();
     let (timestamp_us, _category, event, value) = (next()?.parse().ok()?, next()?, next()?, next()?.parse().ok()?);
     next().is_none().then_some(Row { timestamp_us, event, value })
+}
+
+/// How many whole lines a CSV file has below its header, whatever is in them; 0 if there is no file.
+///
+/// # Panics
+/// If the file cannot be read.
+pub fn count_rows(path: &Path) -> u64 {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return 0,
+        Err(error) => panic!("{}: {error}", path.display()),
+    };
+    let (mut lines, mut buffer) = (0_u64, vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).unwrap_or_else(|error| panic!("{}: {error}", path.display())) {
+            0 => return lines.saturating_sub(1),
+            length => lines += buffer[..length].iter().filter(|byte| **byte == b'\n').count() as u64,
+        }
+    }
 }
 
 /// What the CSV files of these agents hold, `AGENT.csv` each.
