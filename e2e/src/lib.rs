@@ -4,6 +4,9 @@
 
 #![forbid(unsafe_code)]
 
+mod rows;
+pub mod strand;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -14,6 +17,8 @@ use std::{
 use nixl_telemetry_event::{Event, Layout};
 use nixl_telemetry_testkit as testkit;
 use tempfile::TempDir;
+
+pub use rows::{Row, count_rows, csv_totals, read_rows};
 
 /// Events by agent and name: how many, and the sum of their values.
 pub type Totals = BTreeMap<String, BTreeMap<String, (u64, u64)>>;

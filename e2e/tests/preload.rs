@@ -14,7 +14,7 @@ use std::{
 };
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
-use nixl_telemetry_e2e::{Totals, add, add_ring, nixl_command, run_apart, truth};
+use nixl_telemetry_e2e::{Totals, add, add_ring, csv_totals, nixl_command, run_apart, truth};
 use nixl_telemetry_event::Generation;
 use nixl_telemetry_testkit as testkit;
 use object::{Object as _, ObjectSymbol as _, read::elf::ElfFile64};
@@ -41,18 +41,6 @@ fn drive(release: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Outp
     command(release, arguments, variables).output().expect("the driver runs")
 }
 
-/// What the CSV files of these agents hold.
-fn rows(folder: &Path, expected: &Totals) -> Totals {
-    let mut seen = Totals::new();
-    for agent in expected.keys() {
-        for row in csv::Reader::from_path(folder.join(format!("{agent}.csv"))).unwrap().records() {
-            let row = row.unwrap();
-            add(&mut seen, agent, &row[2], row[3].parse().unwrap());
-        }
-    }
-    seen
-}
-
 /// All that happened is in the files, and telemetry is on exactly where this release has it on. The driver's agents ask
 /// for telemetry in their configuration.
 fn holds_what_happened(version: &str, asking_is_enough: bool) {
@@ -69,7 +57,7 @@ fn holds_what_happened(version: &str, asking_is_enough: bool) {
         if on {
             let expected = truth(&output);
             assert_eq!(expected["initiator"]["agent_xfer_time"].0, 300);
-            assert_eq!(rows(folder.path(), &expected), expected, "NIXL {version}");
+            assert_eq!(csv_totals(folder.path(), expected.keys()), expected, "NIXL {version}");
         } else {
             assert!(output.status.success(), "{output:?}");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "NIXL {version}, {enable:?}");
@@ -137,26 +125,7 @@ fn nixl_0_9_0_registers_through_python() {
         add(&mut expected, "agentA", "agent_memory_registered", bytes);
         add(&mut expected, "agentA", "agent_memory_deregistered", bytes);
     }
-    assert_eq!(rows(folder.path(), &expected), expected);
-}
-
-/// As fast as NIXL goes, with room for all of it.
-#[test]
-fn a_hundred_thousand_transfers_at_full_speed() {
-    for version in ["1.0.1", "1.4.1", "1.5.1"] {
-        let Some(release) = testkit::require("preload at full speed", testkit::nixl_release(version)) else { return };
-        let folder = tempfile::tempdir().unwrap();
-        let files = folder.path().join("{agent}.csv");
-        let variables = [
-            ("NIXL_TELEMETRY_ENABLE", "y"),
-            ("NIXL_TELEMETRY_EXPORTER", "csv"),
-            ("NIXL_TELEMETRY_CSV_FILE", files.to_str().unwrap()),
-            ("NIXL_TELEMETRY_BUFFER_SIZE", "1048576"),
-        ];
-        let expected = truth(&drive(&release, &["100000", "0", "256"], &variables));
-        assert_eq!(expected["initiator"]["agent_xfer_time"].0, 100_000);
-        assert_eq!(rows(folder.path(), &expected), expected, "NIXL {version}");
-    }
+    assert_eq!(csv_totals(folder.path(), expected.keys()), expected);
 }
 
 /// NIXL's own exporter, from NIXL's own directory, beside ours.
@@ -186,7 +155,7 @@ fn prometheus_of_nixl_works_as_well() {
     }
     let expected = truth(&driver.wait_with_output().unwrap());
     assert_eq!(requests, 300.0);
-    assert_eq!(rows(folder.path(), &expected), expected);
+    assert_eq!(csv_totals(folder.path(), expected.keys()), expected);
 }
 
 fn scrape(port: u16) -> Option<String> {
