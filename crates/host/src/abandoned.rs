@@ -130,15 +130,17 @@ impl Abandoned {
     /// knows how, as csv does, takes what it has not. All others may have it twice.
     ///
     /// Where an exporter fails it ends, and the journal stays with what is not exported. So it does where something is
-    /// damaged.
+    /// damaged. After each batch that was exported, `progress` is told how many events it had.
     ///
     /// # Errors
-    /// If a setting is malformed or an exporter cannot be had. Then the journal is as it was.
+    /// If a setting is malformed or an exporter cannot be had, be it because its address is taken. Then the journal is as
+    /// it was.
     pub fn recover(
         mut self,
         exporters: &[String],
         settings: &Settings,
         path: Option<SearchPath>,
+        progress: impl FnMut(u64),
     ) -> Result<Recovered, Error> {
         let agent: Arc<str> = self.agent().into();
         let (names, to, old) = self.order(if exporters.is_empty() { self.exporters() } else { exporters.to_vec() });
@@ -151,6 +153,7 @@ impl Abandoned {
             search_path: path,
             // Where there was no exporter, there is none now.
             has_sinks: names.is_empty(),
+            needs_all: true,
         };
         let outlets = choose::choose(context, &mut lenient)?.into_iter().map(|(outlet, _)| outlet).collect();
         self.journal.feed(&names, to, old);
@@ -158,7 +161,7 @@ impl Abandoned {
             batch.to = to;
             self.journal.set_handed(&batch.handed);
         }
-        Ok(self.export(agent, outlets))
+        Ok(self.export(agent, outlets, progress))
     }
 
     /// These exporters in the order of who has the unfinished batch, who may have it, and who has not; who does not have
@@ -176,7 +179,7 @@ impl Abandoned {
         (names, Recipients { first, is_in_doubt }, old)
     }
 
-    fn export(self, agent: Arc<str>, outlets: Vec<Outlet>) -> Recovered {
+    fn export(self, agent: Arc<str>, outlets: Vec<Outlet>, mut progress: impl FnMut(u64)) -> Recovered {
         let Self { journal, lanes, unfinished, damage } = self;
         let (expansion, reports_drops) = journal.meaning();
         let ledger = Ledger::new(outlets.iter().map(|outlet| (outlet.name().to_owned(), None)));
@@ -207,7 +210,12 @@ impl Abandoned {
             inheritance: Inheritance::none(),
         });
         let mut flusher = Flusher::of_found(Arc::clone(&shared), outlets);
-        let is_well = unfinished.is_none_or(|batch| flusher.export_unfinished(batch, names)) && flusher.export_all();
+        let mut is_well = true;
+        if let Some(batch) = unfinished {
+            is_well = flusher.export_unfinished(batch, names);
+            progress(drained.0);
+        }
+        is_well = is_well && flusher.export_all(progress);
         drop(flusher);
         let is_removed = is_well && damage.is_empty() && journal.remove().is_ok();
         Recovered { counts: shared.counts(), is_removed }
