@@ -150,7 +150,7 @@ fn kill_one(release: &Path, moment: Moment, interval: &str, random: &mut Random,
     let after = lines();
     let rows = place.check();
 
-    let exported: u64 = recovered.iter().map(|journal| journal["exported"].as_u64().unwrap()).sum();
+    let exported: u64 = recovered.iter().map(|journal| journal["exported"][0]["exported"].as_u64().unwrap()).sum();
     let repeated = before + exported - rows;
     seen.rows += rows;
     seen.recovered += exported;
@@ -179,8 +179,8 @@ impl Place {
     }
 
     /// A program, in an environment in which csv writes into the files of this place.
-    fn command(&self, program: &str) -> Command {
-        let arguments = ["--release", "--package", "nixl-telemetry-e2e", "--bin", program];
+    fn command(&self, package: &str, program: &str) -> Command {
+        let arguments = ["--release", "--package", package, "--bin", program];
         let mut command = nixl_command(&testkit::artifact(&arguments, program));
         command
             .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())
@@ -191,7 +191,7 @@ impl Place {
     fn start(&self, release: &Path, interval: &str) -> Victim {
         let library = &["--release", "--package", "nixl-telemetry-preload"];
         let victim = self
-            .command("nixl-telemetry-e2e-victim")
+            .command("nixl-telemetry-e2e", "nixl-telemetry-e2e-victim")
             .args([release, &self.folder.path().join("truth")])
             .env("LD_PRELOAD", testkit::artifact(library, "libnixl_telemetry_preload.so"))
             .env("NIXL_TELEMETRY_ENABLE", "y")
@@ -248,9 +248,11 @@ impl Place {
 
     /// Exports what is in the journals, into the same files; what became of each.
     fn recover(&self) -> Vec<serde_json::Value> {
-        let output = self.command("nixl-telemetry-e2e-recover").arg(&self.journals).output().unwrap();
+        let mut command = self.command("nixl-telemetry-cli", "nixl-telemetry");
+        let output = command.args(["recover", "--json"]).arg(&self.journals).output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        let lines = String::from_utf8(output.stdout).unwrap();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Every step that was done is in the files once, and in its place; one that had begun may be. The number of rows.

@@ -15,13 +15,14 @@ mod demo;
 mod detect;
 mod install;
 mod plugin;
+mod recover;
 mod run;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Telemetry of NIXL: see it work, look at plugins, put them into a NIXL, run programs with it.
+/// Telemetry of NIXL: see it work, look at plugins, put them into a NIXL, run programs with it, recover what they left.
 #[derive(Debug, Parser)]
 #[command(name = "nixl-telemetry", version, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
@@ -36,6 +37,7 @@ Examples:
   nixl-telemetry install csv                     put the exporter csv into that NIXL
   nixl-telemetry run --exporter csv -- python3 server.py
                                                  a program, with this collector in its NIXL
+  nixl-telemetry recover /var/lib/telemetry      what such programs had not exported when they died
   nixl-telemetry demo --agent nixl               the same transfers through NIXL itself
   nixl-telemetry plugin inspect libtelemetry_exporter_csv.so";
 
@@ -49,6 +51,7 @@ enum Command {
     Install(install::install::Arguments),
     Uninstall(install::uninstall::Arguments),
     Run(run::Arguments),
+    Recover(recover::Arguments),
 }
 
 /// About the NIXL of this machine.
@@ -67,5 +70,6 @@ fn main() -> ExitCode {
         Command::Install(arguments) => install::install::run(&arguments),
         Command::Uninstall(arguments) => install::uninstall::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Recover(arguments) => recover::run(&arguments),
     })
 }

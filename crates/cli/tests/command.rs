@@ -25,11 +25,12 @@ fn every_command_explains_itself() {
     check(&["install"], &["--replace", "--dry-run", "--as <NAME>"]);
     check(&["uninstall"], &["--force", "--forget"]);
     check(&["run"], &["--exporter", "--set", "-v", "NIXL_TELEMETRY_ENABLE"]);
+    check(&["recover"], &["--dry-run", "--json", "Ctrl-C", "NIXL_TELEMETRY_JOURNAL_DIR", "Exit codes:"]);
 }
 
 #[test]
 fn hidden_parts_stay_hidden() {
-    let out = run(&["demo", "--help"]).out + &run(&["plugin", "--help"]).out;
+    let out = run(&["demo", "--help"]).out + &run(&["plugin", "--help"]).out + &run(&["recover", "--help"]).out;
     for hidden in ["--prepared", "--discard", "probe"] {
         assert!(!out.contains(hidden), "{hidden} in:\n{out}");
     }
@@ -56,6 +57,8 @@ fn a_wrong_call_is_usage() {
     check(&["plugin", "inspect"], "required");
     check(&["run"], "required");
     check(&["run", "--set", "X", "true"], "expected KEY=VALUE");
+    check(&["recover"], "required");
+    check(&["recover", "--set", "NIXL_TELEMETRY_EXPORTER=csv", "/"], "expected --exporter");
 }
 
 #[test]

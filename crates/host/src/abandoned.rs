@@ -130,15 +130,17 @@ impl Abandoned {
     /// knows how, as csv does, takes what it has not. All others may have it twice.
     ///
     /// Where an exporter fails it ends, and the journal stays with what is not exported. So it does where something is
-    /// damaged.
+    /// damaged. After each batch that was exported, `progress` is told how many events it had.
     ///
     /// # Errors
-    /// If a setting is malformed or an exporter cannot be had. Then the journal is as it was.
+    /// If a setting is malformed or an exporter cannot be had, be it because its address is taken. Then the journal is as
+    /// it was.
     pub fn recover(
         self,
         exporters: &[String],
         settings: &Settings,
         path: Option<SearchPath>,
+        progress: impl FnMut(u64),
     ) -> Result<Recovered, Error> {
         let agent: Arc<str> = self.agent().into();
         let (names, to, old) = self.order(if exporters.is_empty() { self.exporters() } else { exporters.to_vec() });
@@ -151,24 +153,25 @@ impl Abandoned {
             search_path: path,
             // Where there was no exporter, there is none now.
             has_sinks: names.is_empty(),
+            needs_all: true,
         };
         let outlets = choose::choose(context, &mut lenient)?.into_iter().map(|(outlet, _)| outlet).collect();
-        Ok(self.recover_into(&names, (to, old), agent, outlets))
+        Ok(self.recover_into(&names, (to, old), (agent, outlets), progress))
     }
 
     fn recover_into(
         mut self,
         names: &[String],
         (to, old): (Recipients, Option<usize>),
-        agent: Arc<str>,
-        outlets: Vec<Outlet>,
+        (agent, outlets): (Arc<str>, Vec<Outlet>),
+        progress: impl FnMut(u64),
     ) -> Recovered {
         self.journal.feed(names, to, old);
         if let Some(batch) = &mut self.unfinished {
             batch.to = to;
             self.journal.set_handed(&batch.handed);
         }
-        self.export(agent, outlets)
+        self.export(agent, outlets, progress)
     }
 
     /// These exporters in the order of who has the unfinished batch, who may have it, and who has not; who does not have
@@ -186,7 +189,7 @@ impl Abandoned {
         (names, Recipients { first, is_in_doubt }, old)
     }
 
-    fn export(self, agent: Arc<str>, outlets: Vec<Outlet>) -> Recovered {
+    fn export(self, agent: Arc<str>, outlets: Vec<Outlet>, mut progress: impl FnMut(u64)) -> Recovered {
         let Self { journal, lanes, unfinished, damage } = self;
         let (expansion, reports_drops) = journal.meaning();
         let ledger = Ledger::new(outlets.iter().map(|outlet| (outlet.name().to_owned(), None)));
@@ -217,7 +220,12 @@ impl Abandoned {
             inheritance: Inheritance::none(),
         });
         let mut flusher = Flusher::of_found(Arc::clone(&shared), outlets);
-        let is_well = unfinished.is_none_or(|batch| flusher.export_unfinished(batch, names)) && flusher.export_all();
+        let mut is_well = true;
+        if let Some(batch) = unfinished {
+            is_well = flusher.export_unfinished(batch, names);
+            progress(drained.0);
+        }
+        is_well = is_well && flusher.export_all(progress);
         drop(flusher);
         let is_removed = is_well && damage.is_empty() && journal.remove().is_ok();
         Recovered { counts: shared.counts(), is_removed }
@@ -346,7 +354,7 @@ mod tests {
                 outlets.push(Outlet::new("agent".into(), name.clone(), Some(Box::new(keeper))));
                 seen.insert(name.clone(), what);
             }
-            let recovered = abandoned.recover_into(&ordered, (to, old), "agent".into(), outlets);
+            let recovered = abandoned.recover_into(&ordered, (to, old), ("agent".into(), outlets), |_| {});
             assert!(recovered.counts.is_balanced(), "{recovered:?}");
             (names.iter().map(|(name, _)| seen[*name].lock().unwrap().clone()).collect(), recovered)
         }
@@ -479,7 +487,7 @@ mod tests {
         let outlet = Outlet::new("agent".into(), "kept".to_owned(), Some(Box::new(Fails(0))));
         let names = ["kept".to_owned()];
         let to = Recipients { first: 0, is_in_doubt: false };
-        let recovered = abandoned.recover_into(&names, (to, None), "agent".into(), vec![outlet]);
+        let recovered = abandoned.recover_into(&names, (to, None), ("agent".into(), vec![outlet]), |_| {});
         let first = recovered.counts.exporters[0].exported;
         assert!(!recovered.is_removed && first > 0 && first < 6000, "{recovered:?}");
         let (seen, recovered) = snapshot.recover(&[("kept", false)]);
@@ -510,7 +518,7 @@ mod tests {
         assert_eq!(complaint(&with(9, 5000)), "its header is damaged: more lanes than there can be");
         fs::remove_file(&other).unwrap();
         std::os::unix::fs::symlink(&snapshot.path, &other).unwrap();
-        assert!(Abandoned::open(&other).unwrap_err().to_string().contains("symbolic links"));
+        assert!(Abandoned::open(&other).unwrap_err().to_string().contains("is a symbolic link"));
         assert!(Abandoned::open(snapshot.folder.path()).is_err());
         assert!(Abandoned::open(&snapshot.folder.path().join("missing")).is_err());
     }
@@ -573,7 +581,7 @@ mod tests {
                 let (ordered, to, old) = abandoned.order(vec!["kept".to_owned()]);
                 let (keeper, seen) = Keeper::new(true);
                 let outlet = Outlet::new("agent".into(), "kept".to_owned(), Some(Box::new(keeper)));
-                abandoned.recover_into(&ordered, (to, old), "agent".into(), vec![outlet]);
+                abandoned.recover_into(&ordered, (to, old), ("agent".into(), vec![outlet]), |_| {});
                 prop_assert!(seen.lock().unwrap().events.len() <= bytes.len());
             }
         }

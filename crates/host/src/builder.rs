@@ -151,8 +151,8 @@ impl Recipe {
         let shutdown_timeout = lenient.get(&SHUTDOWN_TIMEOUT)?.duration();
 
         let has_sinks = !self.sinks.is_empty();
-        let context =
-            Context { agent: Arc::clone(agent), buffer_size, search_path: self.search_path.clone(), has_sinks };
+        let search_path = self.search_path.clone();
+        let context = Context { agent: Arc::clone(agent), buffer_size, search_path, has_sinks, needs_all: false };
         let mut exporters = choose::choose(context, lenient)?;
         for (name, sink) in sinks {
             let problem = sink.is_none().then(|| "belongs to the process that was forked".to_owned());

@@ -34,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) search_path: Option<SearchPath>,
     /// Whether the program has sinks of its own, so that none has to be made up.
     pub(crate) has_sinks: bool,
+    /// Whether there is no going on without one of them: then an address that is taken is an error like any other.
+    pub(crate) needs_all: bool,
 }
 
 /// The exporters the settings choose, each with its problem if it is unavailable.
@@ -86,7 +88,7 @@ fn fulfil(context: &Context, lenient: &mut Lenient<'_>, wish: Wish) -> Result<(O
     let name = wish.name.clone();
     let error = Error::Exporter { name, setting: wish.setting, wish: wish.words.clone(), cause: cause.clone() };
     // That another process of the node already serves the address is no mistake: NIXL 1.5 goes on, too.
-    if is_taken {
+    if is_taken && !context.needs_all {
         warn!("agent {agent}: {error}; its events are dropped");
     } else if lenient.policy() == OnError::Fail {
         return Err(error);

@@ -73,7 +73,7 @@ impl Flusher {
     }
 
     fn run(mut self) {
-        self.export_all();
+        self.export_all(|_| {});
         let shared = Arc::clone(&self.shared);
         drop(self);
         if shared.ledger.finish()
@@ -86,10 +86,12 @@ impl Flusher {
     }
 
     /// Exports until the buffer is closed and empty, and destroys the exporters. False if it ended before.
-    pub(crate) fn export_all(&mut self) -> bool {
+    ///
+    /// After each batch that all exporters have seen, `progress` is told how many events it had.
+    pub(crate) fn export_all(&mut self, mut progress: impl FnMut(u64)) -> bool {
         let mut is_well = true;
         while is_well && self.shared.staging.wait() {
-            is_well = self.flush();
+            is_well = self.flush(&mut progress);
         }
         for (index, outlet) in self.outlets.iter_mut().enumerate() {
             self.shared.ledger.destroying(index);
@@ -99,12 +101,12 @@ impl Flusher {
     }
 
     /// Exports what is staged, batch by batch. False if nobody waits for this thread any more.
-    fn flush(&mut self) -> bool {
+    fn flush(&mut self, progress: &mut impl FnMut(u64)) -> bool {
         loop {
-            match self.flush_batch() {
-                Some(drained) if drained.is_last => return true,
-                Some(_) => {}
-                None => return false,
+            let Some(drained) = self.flush_batch() else { return false };
+            progress(drained.events);
+            if drained.is_last {
+                return true;
             }
         }
     }

@@ -28,6 +28,7 @@ use std::fs::{self, File};
 use std::hash::BuildHasher as _;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -222,7 +223,12 @@ impl Journal {
         if !lock(&file)? {
             return Ok(None);
         }
-        let length = file.metadata()?.len();
+        let found = file.metadata()?;
+        if found.nlink() == 0 {
+            // Somebody has recovered and removed it since it was opened.
+            return Err(io::Error::from(io::ErrorKind::NotFound).into());
+        }
+        let length = found.len();
         if length < 8 * HEADER as u64 {
             return Err(Broken::Short(length));
         }
@@ -512,13 +518,15 @@ fn store_bytes(header: &Words, place: Range<usize>, bytes: &[u8]) {
 
 /// A journal somebody left: a file of one's own, and nothing else that may lie under its name.
 fn open_found(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let file = File::options().read(true).write(true).custom_flags(flags).open(path)?;
+    let file = File::options().read(true).write(true).custom_flags(flags).open(path).map_err(|error| {
+        let is_link = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+        if is_link { io::Error::other("is a symbolic link: expected the journal itself") } else { error }
+    })?;
     let found = file.metadata()?;
     if !found.is_file() {
-        return Err(io::Error::other("is no regular file"));
+        return Err(io::Error::other("is no regular file: expected a journal"));
     }
     let user = rustix::process::geteuid().as_raw();
     if found.uid() != user {

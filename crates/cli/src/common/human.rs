@@ -2,7 +2,7 @@
 
 //! Numbers as people write and read them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -41,6 +41,26 @@ pub(crate) fn rate(total: u64, during: Duration) -> String {
     format!("{}/s", bytes(total as f64 / during.as_secs_f64().max(f64::MIN_POSITIVE)))
 }
 
+/// A moment, to the second: `2026-11-26 05:34:28 UTC`.
+pub(crate) fn moment(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years of 400 with 146,097 days, which begin in March, so that the odd day is the last.
+    let day = days + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month, late) = (day - (153 * month + 2) / 5 + 1, (month + 2) % 12 + 1, month >= 10);
+    let year = year + 400 * era + u64::from(late);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// A text of somebody else's as one line, which cannot command a terminal.
+pub(crate) fn line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 /// Reads a number of bytes: digits, and K, M or G for 1024 of them, 1024 K or 1024 M (`KiB` and so on work, too).
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     const EXPECTED: &str = "expected bytes such as 4096, 64K, 1M or 2GiB";
@@ -73,6 +93,27 @@ mod tests {
         for (number, expected) in table {
             assert_eq!(count(number), expected);
         }
+    }
+
+    #[test]
+    fn moments_are_dates() {
+        let table = [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_709_251_199, "2024-02-29 23:59:59 UTC"),
+            (1_764_000_000, "2025-11-24 16:00:00 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+            (1_798_761_599, "2026-12-31 23:59:59 UTC"),
+        ];
+        for (seconds, expected) in table {
+            assert_eq!(moment(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_commands_nothing() {
+        assert_eq!(line("a\nb\x1b[2J"), "a b [2J");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 //! What several commands use.
 
+pub(crate) mod again;
 pub(crate) mod elf;
 pub(crate) mod end;
 pub(crate) mod help;
@@ -9,5 +10,6 @@ pub(crate) mod host;
 pub(crate) mod human;
 pub(crate) mod nixl;
 pub(crate) mod plugins;
+pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod terminal;

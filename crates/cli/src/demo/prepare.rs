@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::iter;
 use std::os::unix::fs::symlink;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::error::ErrorKind;
 use nixl_telemetry_host::settings::{ENABLE, EXPORTER, ON_ERROR};
 use nixl_telemetry_loader::{PLUGIN_DIR, SearchPath, file_name};
@@ -19,7 +18,7 @@ use nixl_telemetry_nixl::Found;
 use nixl_telemetry_settings::Settings;
 
 use crate::common::end::{Outcome, usage};
-use crate::common::plugins;
+use crate::common::{again, plugins};
 use crate::demo::csv::FILE;
 use crate::demo::{Agent, Arguments};
 
@@ -32,7 +31,7 @@ struct Environment {
     made: Vec<PathBuf>,
 }
 
-/// Starts this program again in place of this process: same process, same terminal, one Ctrl-C for both.
+/// Starts this program again, in place of this process.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if arguments.output.is_some() && !arguments.writes_csv() {
         usage(ErrorKind::ArgumentConflict, "--output is the file of the exporter csv: expected --exporter csv");
@@ -40,15 +39,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if arguments.agent == Agent::Nixl && arguments.exporters().len() != 1 {
         usage(ErrorKind::InvalidValue, "NIXL takes one exporter: expected one --exporter NAME");
     }
-    let program = env::current_exe().context("cannot tell where this program lies")?;
     let mut environment = Environment::default();
     let outcome = fill(arguments, &mut environment).and_then(|()| {
-        let given = env::args_os().skip(2);
-        let hidden = environment.arguments.iter().cloned();
-        let command = [OsString::from("demo"), "--prepared".into()].into_iter().chain(hidden).chain(given);
-        // Returns only if it did not work.
-        let error = Command::new(&program).args(command).envs(&environment.variables).exec();
-        Err(anyhow!(error).context(format!("cannot start {} again", program.display())))
+        let hidden = iter::once("--prepared".into()).chain(environment.arguments.iter().cloned());
+        Err(again::start(hidden, &environment.variables))
     });
     for path in &environment.made {
         super::session::discard(path);

@@ -12,11 +12,11 @@ use nixl_telemetry_traffic::workload::{Progress, Stop, Workload};
 
 use crate::common::end::{End, Outcome};
 use crate::common::plugins;
+use crate::common::progress::Line;
 use crate::demo::csv::Files;
 use crate::demo::interrupt::Interrupt;
-use crate::demo::progress::Line;
 use crate::demo::report::{Exported, Summary};
-use crate::demo::{Agent, Arguments, local, real};
+use crate::demo::{Agent, Arguments, local, progress, real};
 
 /// The one that starts the transfers, and the one whose memory they reach.
 pub(crate) const AGENTS: [&str; 2] = ["initiator", "target"];
@@ -32,7 +32,7 @@ pub(crate) struct Run<'a> {
 impl Run<'_> {
     /// Shows how far it is, and ends it if its time is over.
     pub(crate) fn show(&mut self, progress: &Progress, more: &str) {
-        self.line.show(progress, more);
+        self.line.show(progress.elapsed, || progress::text(progress, self.limit, more));
         if self.limit.is_some_and(|limit| progress.elapsed >= limit) {
             self.stop.stop();
         }
@@ -63,7 +63,7 @@ fn observe(arguments: &Arguments) -> Outcome {
     let settings = Settings::process();
     let files = arguments.writes_csv().then(|| Files::before(settings, AGENTS)).flatten();
     let (workload, limit) = (arguments.workload(), arguments.time_limit());
-    let mut run = Run { workload: &workload, stop: interrupt.stop(), limit, line: Line::new(limit) };
+    let mut run = Run { workload: &workload, stop: interrupt.stop(), limit, line: Line::new() };
     let (report, exported, hint) = match (arguments.agent, &arguments.prepared.prepared_nixl) {
         (Agent::Local, _) => {
             let nixl = arguments.nixl.find().ok();
