@@ -3,20 +3,19 @@
 //! `nixl-telemetry run`: any program, with this project's collector in its NIXL.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, exit};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::builder::NonEmptyStringValueParser;
 use nixl_telemetry_host::settings;
 
 use crate::common::end::Outcome;
 use crate::common::terminal::{self, Style};
-use crate::common::{help, plugins};
+use crate::common::{help, plugins, preload};
 
 /// Run a program with this collector in its NIXL, instead of NIXL's own
 ///
@@ -45,14 +44,11 @@ Examples:
   nixl-telemetry run --exporter csv --set NIXL_TELEMETRY_CSV_FILE=/tmp/{agent}.csv -- python3 server.py
   nixl-telemetry run --exporter csv,prometheus vllm serve facebook/opt-125m";
 
-const LIBRARY: &str = "libnixl_telemetry_preload.so";
-const PRELOAD: &str = "LD_PRELOAD";
-
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     for name in arguments.exporter.iter().flat_map(|names| names.split(',')).map(str::trim) {
         plugins::check_name(name)?;
     }
-    let variables = variables(arguments, &library()?, env::var_os(PRELOAD).as_deref())?;
+    let variables = variables(arguments, &preload::library()?, env::var_os(preload::VARIABLE))?;
     let (program, rest) = arguments.command.split_first().context("clap demands a command")?;
     if arguments.verbose {
         let set = variables.iter().map(|(name, value)| format!("{name}={} ", value.display()));
@@ -66,44 +62,24 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     exit(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
 }
 
-/// The library, which comes with this program.
-fn library() -> anyhow::Result<PathBuf> {
-    let supply = plugins::supply(None)?;
-    let found = supply.directories().iter().map(|directory| directory.join(LIBRARY)).find(|path| path.is_file());
-    let Some(path) = found else {
-        let searched: Vec<_> = supply.directories().iter().map(|directory| directory.display().to_string()).collect();
-        bail!("{LIBRARY} is missing: expected it in {}", searched.join(" or "));
-    };
-    Ok(path)
-}
-
 /// What the program gets besides this environment; the last of a name counts.
 fn variables(
     arguments: &Arguments,
     library: &Path,
-    preloaded: Option<&OsStr>,
+    mut preloaded: Option<OsString>,
 ) -> anyhow::Result<Vec<(String, OsString)>> {
     let mut variables = vec![(settings::ENABLE.name().to_owned(), "y".into())];
     if let Some(exporter) = &arguments.exporter {
         variables.push((settings::EXPORTER.name().to_owned(), exporter.into()));
     }
-    let mut others = preloaded.map(OsStr::to_owned);
     for (name, value) in &arguments.settings {
-        if name == PRELOAD {
-            others = Some(value.into());
+        if name == preload::VARIABLE {
+            preloaded = Some(value.into());
         } else {
             variables.push((name.clone(), value.into()));
         }
     }
-    if library.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b' ' | b':')) {
-        bail!("{} cannot be preloaded: expected a path without blanks and colons", library.display());
-    }
-    let mut preload = library.as_os_str().to_owned();
-    if let Some(others) = others.filter(|others| !others.is_empty()) {
-        preload.push(":");
-        preload.push(others);
-    }
-    variables.push((PRELOAD.to_owned(), preload));
+    variables.push((preload::VARIABLE.to_owned(), preload::list(library, preloaded.as_deref())?));
     Ok(variables)
 }
 
@@ -120,21 +96,17 @@ mod tests {
                 verbose: false,
                 command: vec!["true".into()],
             };
-            let found = variables(&arguments, Path::new("/x/lib.so"), preloaded.map(OsStr::new)).unwrap();
+            let found = variables(&arguments, Path::new("/x/lib.so"), preloaded.map(Into::into)).unwrap();
             let found: Vec<_> = found.iter().map(|(name, value)| format!("{name}={}", value.display())).collect();
             assert_eq!(found, expected);
         };
         let on = "NIXL_TELEMETRY_ENABLE=y";
         check(None, &[], None, &[on, "LD_PRELOAD=/x/lib.so"]);
-        check(None, &[], Some(""), &[on, "LD_PRELOAD=/x/lib.so"]);
         check(
             Some("csv,NOP"),
             &[("A", "b=c"), ("LD_PRELOAD", "/z.so")],
             Some("/y.so"),
             &[on, "NIXL_TELEMETRY_EXPORTER=csv,NOP", "A=b=c", "LD_PRELOAD=/x/lib.so:/z.so"],
         );
-        let arguments = Arguments { exporter: None, settings: vec![], verbose: false, command: vec!["true".into()] };
-        let error = variables(&arguments, Path::new("/a b/lib.so"), None).unwrap_err();
-        assert_eq!(error.to_string(), "/a b/lib.so cannot be preloaded: expected a path without blanks and colons");
     }
 }

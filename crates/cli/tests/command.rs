@@ -50,7 +50,6 @@ fn a_wrong_call_is_usage() {
     check(&["demo", "--duration", "0"], "expected seconds above 0");
     check(&["demo", "--set", "X"], "expected KEY=VALUE");
     check(&["demo", "--output", "/tmp/x", "--exporter", "NOP"], "--output is the file of the exporter csv");
-    check(&["demo", "--agent", "nixl", "--exporter", "csv,NOP"], "NIXL takes one exporter");
     check(&["install", "--as", "other"], "expected exactly one NAME to install");
     check(&["install", "a", "b", "--as", "other"], "expected exactly one NAME to install");
     check(&["uninstall", "--force", "--forget"], "cannot be used with");

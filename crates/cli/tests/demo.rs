@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nixl_telemetry_testkit::{compile_cpp, nixl_release, require};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Ran, command, contents, csv, finish, names, plugins, ran, text};
+use support::{Ran, command, command_of, contents, csv, finish, installed, names, plugins, ran, text};
 
 /// What the demo needs, and all that it may leave behind.
 struct Scene {
@@ -252,24 +252,63 @@ fn a_second_ctrl_c_ends_the_process() {
     assert_eq!(child.wait().unwrap().signal(), Some(Signal::INT.as_raw()));
 }
 
+/// A demo on the agents of a release.
+fn on_nixl(scene: &Scene, nixl: &Path, arguments: &[&str]) -> Ran {
+    let folder = installed();
+    let plugins = text(scene.supply.path());
+    let start =
+        ["demo", "--plugin-dir", plugins, "--agent", "nixl", "--nixl", text(nixl), "--output", text(&scene.output)];
+    let mut command = command_of(&folder.path().join("nixl-telemetry"), &[&start, arguments].concat());
+    finish(command.env("TMPDIR", scene.scratch.path()))
+}
+
 #[test]
 fn the_same_goes_through_a_real_nixl_which_stays_as_it_is() {
     for release in ["0.10.1", "1.0.1", "1.1.0", "1.2.0", "1.3.2", "1.4.1", "1.5.1"] {
         let Some(nixl) = require("the_same_goes_through_a_real_nixl", nixl_release(release)) else { return };
         let scene = Scene::new();
         let before = contents(&plugins(&nixl));
-        let arguments = ["--agent", "nixl", "--nixl", text(&nixl), "--transfers", "200", "--rate", "1000"];
-        let ran = scene
-            .run_into_file(&arguments)
-            .ends(0)
-            .says(&[&format!("agents of nixl_cu12 {release}, exporter csv"), "200 arrived intact, 0 did not"]);
-        let [produced, exported, dropped] = fates(&ran.out);
-        assert_eq!((produced, dropped), (exported, 0), "{release}: {}", ran.out);
+        // As fast as it goes; the oldest takes its time.
+        let (transfers, shown) = if release == "0.10.1" { (200, "200") } else { (5000, "5,000") };
+        let ran =
+            on_nixl(&scene, &nixl, &["--transfers", &transfers.to_string(), "--size", "4K", "--exporter", "csv,NOP"])
+                .ends(0)
+                .says(&[
+                    &format!("agents of nixl_cu12 {release}, exporter csv,NOP"),
+                    &format!(" {shown} arrived intact, 0 did not"),
+                ]);
+        let [happened, exported, dropped] = fates(&ran.out);
+        assert_eq!((happened, dropped), (exported, 0), "{release}: {}", ran.out);
+        assert_eq!(rows(&scene.output, "") as u64, happened, "{release}");
         let count = |event| rows(&scene.output, event);
-        assert_eq!(count("agent_tx_requests_num") + count("agent_rx_requests_num"), 200, "{release}");
+        assert_eq!(count("agent_tx_requests_num") + count("agent_rx_requests_num"), transfers, "{release}");
         assert_eq!(contents(&plugins(&nixl)), before, "{release}");
         assert_eq!(names(scene.scratch.path()), [""; 0], "{release}");
     }
+}
+
+#[test]
+fn a_real_nixl_is_refused_what_cannot_be() {
+    let Some(nixl) = require("a_real_nixl_is_refused", nixl_release("1.5.1")) else { return };
+    let scene = Scene::new();
+    on_nixl(&scene, &nixl, &["--transfers", "10", "--exporter", "csv,absent"]).ends(1).complains(&[
+        r#"error: no exporter "absent""#,
+        text(scene.supply.path()),
+        ".nixl_cu12.mesonpy.libs/plugins",
+    ]);
+    on_nixl(&scene, &nixl, &["--transfers", "10", "--exporter", "csv,../x"]).ends(1).complains(&["no exporter name"]);
+    on_nixl(&scene, &nixl, &["--transfers", "10", "--set", "NIXL_TELEMETRY_CSV_COLUMNS=x"]).ends(1).complains(&[
+        "error: NIXL refuses its agents",
+        r#"NIXL_TELEMETRY_CSV_COLUMNS is "x" (environment): expected "#,
+    ]);
+    // Without what comes with it.
+    let arguments = ["--agent", "nixl", "--nixl", text(&nixl)];
+    let alone = tempfile::tempdir().unwrap();
+    let program = alone.path().join("nixl-telemetry");
+    fs::copy(env!("CARGO_BIN_EXE_nixl-telemetry"), &program).unwrap();
+    finish(command_of(&program, &[&["demo"], &arguments[..]].concat()))
+        .ends(1)
+        .complains(&["libnixl_telemetry_preload.so is missing: expected it in "]);
 }
 
 #[test]

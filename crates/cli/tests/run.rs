@@ -9,19 +9,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use nixl_telemetry_testkit as testkit;
-use support::{Ran, ran};
-
-const LIBRARY: &str = "libnixl_telemetry_preload.so";
-
-/// A folder with the command and what it preloads, side by side.
-fn installed() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let library = testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], LIBRARY);
-    fs::copy(library, folder.path().join(LIBRARY)).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_nixl-telemetry"), folder.path().join("nixl-telemetry")).unwrap();
-    folder
-}
+use support::{PRELOAD, Ran, installed, ran};
 
 fn output(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(folder.join("nixl-telemetry"));
@@ -46,7 +34,7 @@ fn output_and_exit_status_are_the_programs() {
 #[test]
 fn the_environment_is_set() {
     let folder = installed();
-    let library = folder.path().join(LIBRARY);
+    let library = folder.path().join(PRELOAD);
     let library = library.to_str().unwrap();
     let show = "echo $NIXL_TELEMETRY_ENABLE $NIXL_TELEMETRY_EXPORTER $A $LD_PRELOAD";
     let check = |options: &[&str], expected: &str| {
@@ -67,6 +55,6 @@ fn what_cannot_be_run() {
     run(folder.path(), &["no-such-program"]).ends(127).complains(&["error: cannot run no-such-program: "]);
     run(folder.path(), &["/etc/passwd"]).ends(126).complains(&["error: cannot run /etc/passwd: "]);
     run(folder.path(), &["--exporter", "../csv", "true"]).ends(1).complains(&["error: ", "../csv"]);
-    fs::remove_file(folder.path().join(LIBRARY)).unwrap();
+    fs::remove_file(folder.path().join(PRELOAD)).unwrap();
     run(folder.path(), &["true"]).ends(1).complains(&["libnixl_telemetry_preload.so is missing: expected it in "]);
 }

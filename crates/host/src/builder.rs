@@ -99,7 +99,7 @@ impl Builder {
     ///
     /// # Errors
     /// * [`Error::InvalidAgentName`] if the name is empty, whether or not telemetry is on.
-    /// * Only if [`ON_ERROR`](crate::settings::ON_ERROR) is `fail`: the first setting that is malformed, the first
+    /// * Only if [`ON_ERROR`] is `fail`: the first setting that is malformed, the first
     ///   exporter that cannot be had, or the want of a thread. An exporter whose address is taken is no error, as in
     ///   NIXL 1.5: it gets a WARN line, and its events are dropped.
     pub fn build(self) -> Result<Option<Collector>, Error> {

@@ -440,8 +440,13 @@ impl Journal {
         if let (Some(words), Some(memo)) = (memo, self.memo(to.first)) {
             memo.iter().zip(words).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
         }
+        let is_unfinished = self.word(PHASE) != 0;
+        if is_unfinished && self.exporters() != exporters {
+            // Between the old names and the new ones nobody has the batch: who dies here has it exported twice, not never.
+            self.enter(1);
+        }
         store_text(&self.header, EXPORTERS, EXPORTERS_LEN, &exporters.join(","));
-        if self.word(PHASE) != 0 {
+        if is_unfinished {
             self.enter(if to.is_in_doubt { 2 } else { 1 } + 2 * to.first as u64);
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod host;
 pub(crate) mod human;
 pub(crate) mod nixl;
 pub(crate) mod plugins;
+pub(crate) mod preload;
 pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod terminal;

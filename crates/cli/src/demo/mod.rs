@@ -33,8 +33,8 @@ use crate::common::{help, human, nixl};
 /// make every mistake they know. What they record goes through an exporter plugin, loaded as NIXL loads it, and what the
 /// exporter wrote is counted.
 ///
-/// The agents are embedded ones, which need nothing installed, or those of a real NIXL. For the latter, NIXL gets a
-/// plugin directory of its own for the time being, so that nothing is installed or changed.
+/// The agents are embedded ones, which need nothing installed, or those of a real NIXL. The latter gets this collector
+/// instead of its own, as by `nixl-telemetry run`; nothing of it is installed or changed.
 ///
 /// Telemetry is turned on, and NIXL_TELEMETRY_ON_ERROR is `fail` unless it is set: here, an exporter that cannot be had
 /// is an error.
@@ -49,9 +49,8 @@ pub(crate) struct Arguments {
     agent: Agent,
     #[command(flatten)]
     nixl: nixl::Choice,
-    /// The exporter, by name; embedded agents take several, separated by commas [default: what
-    /// NIXL_TELEMETRY_EXPORTER says, or csv]
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    /// Exporters by name, separated by commas [default: what NIXL_TELEMETRY_EXPORTER says, or csv]
+    #[arg(long, value_name = "NAME[,NAME]", value_parser = NonEmptyStringValueParser::new())]
     exporter: Option<String>,
     /// A directory to look for plugins in first; may be repeated
     #[arg(long, value_name = "DIR")]
@@ -74,11 +73,9 @@ pub(crate) struct Arguments {
     /// Threads that transfer at the same time
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     threads: usize,
-    /// The most transfers per second, 0 for no limit [default: 0 for embedded agents, 5000 for NIXL]
-    ///
-    /// A stock NIXL drops what exceeds its buffer: 1024 transfers in 100 ms, unless configured otherwise.
-    #[arg(long, value_name = "N")]
-    rate: Option<u32>,
+    /// The most transfers per second, 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    rate: u32,
     /// Make no mistakes
     #[arg(long)]
     no_errors: bool,
@@ -95,7 +92,7 @@ struct Prepared {
     /// The folder of the NIXL that was found
     #[arg(long, hide = true, value_name = "DIR")]
     prepared_nixl: Option<PathBuf>,
-    /// A directory to remove in the end, or a file if it is empty then
+    /// A file to remove in the end if it is empty then
     #[arg(long, hide = true, value_name = "PATH")]
     discard: Vec<PathBuf>,
 }
@@ -121,8 +118,6 @@ Exit codes: 0 every event is accounted for, 1 not so, 130 ended by Ctrl-C (the t
 
 /// How long a run is if nothing says so.
 const DURATION: Duration = Duration::from_secs(3);
-/// Transfers per second that every stock NIXL keeps up with.
-const NIXL_RATE: u32 = 5000;
 /// Share of transfers to and from files, in percent.
 const FILE_PERCENT: u8 = 25;
 
@@ -150,17 +145,13 @@ impl Arguments {
     }
 
     fn workload(&self) -> Workload {
-        let rate = self.rate.unwrap_or(match self.agent {
-            Agent::Local => 0,
-            Agent::Nixl => NIXL_RATE,
-        });
         Workload {
             transfers: self.transfers.unwrap_or(u64::MAX),
             sizes: self.size.clone(),
             file_percent: FILE_PERCENT,
             threads: self.threads,
             provoke_errors: !self.no_errors,
-            max_rate: NonZeroU32::new(rate),
+            max_rate: NonZeroU32::new(self.rate),
             ..Workload::default()
         }
     }

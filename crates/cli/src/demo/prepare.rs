@@ -5,20 +5,17 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::iter;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::error::ErrorKind;
 use nixl_telemetry_host::settings::{ENABLE, EXPORTER, ON_ERROR};
-use nixl_telemetry_loader::{PLUGIN_DIR, SearchPath, file_name};
-use nixl_telemetry_nixl::Found;
+use nixl_telemetry_loader::PLUGIN_PATH;
 use nixl_telemetry_settings::Settings;
 
 use crate::common::end::{Outcome, usage};
-use crate::common::{again, plugins};
+use crate::common::{again, plugins, preload};
 use crate::demo::csv::FILE;
 use crate::demo::{Agent, Arguments};
 
@@ -35,9 +32,6 @@ struct Environment {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if arguments.output.is_some() && !arguments.writes_csv() {
         usage(ErrorKind::ArgumentConflict, "--output is the file of the exporter csv: expected --exporter csv");
-    }
-    if arguments.agent == Agent::Nixl && arguments.exporters().len() != 1 {
-        usage(ErrorKind::InvalidValue, "NIXL takes one exporter: expected one --exporter NAME");
     }
     let mut environment = Environment::default();
     let outcome = fill(arguments, &mut environment).and_then(|()| {
@@ -63,7 +57,7 @@ fn fill(arguments: &Arguments, environment: &mut Environment) -> anyhow::Result<
     if arguments.writes_csv() {
         match &arguments.output {
             Some(path) => environment.set(FILE, path),
-            None if environment.has(FILE) => {}
+            None if environment.get(FILE).is_some() => {}
             None => {
                 let path = new_file()?;
                 environment.set(FILE, &path);
@@ -77,56 +71,25 @@ fn fill(arguments: &Arguments, environment: &mut Environment) -> anyhow::Result<
     Ok(())
 }
 
-/// NIXL looks for all its plugins in one directory, so a new one gets the exporter, and links to the backends.
-///
-/// Through links the backends no longer find the libraries beside them, which the search path makes good for.
+/// NIXL gets this collector, as by `run`, and exporters from where embedded agents have them.
 fn fill_for_nixl(arguments: &Arguments, environment: &mut Environment) -> anyhow::Result<()> {
     let nixl = arguments.nixl.find()?;
-    // Better known before anything is made for it.
+    // What is missing is better known before NIXL says so in its own words.
     nixl.capi()?;
-    let folder = tempfile::Builder::new()
-        .prefix("nixl-telemetry-demo-")
-        .tempdir()
-        .context("cannot make a plugin directory for NIXL")?
-        .keep();
-    environment.discard(folder.clone());
-    link_backends(&nixl, &folder)?;
-    let exporter = arguments.exporter();
-    if !["NOP", "BUFFER"].contains(&exporter.as_str()) {
-        let path = exporters(arguments, &nixl)?;
-        link(&path.find(&exporter)?, &folder.join(file_name(&exporter)))?;
+    let others = environment.get(preload::VARIABLE);
+    environment.set(preload::VARIABLE, preload::list(&preload::library()?, others.as_deref())?);
+    let given = arguments.settings.iter();
+    let settings =
+        given.fold(Settings::process().clone(), |settings, (name, value)| settings.with_override(name, value));
+    let path = plugins::search_path(&arguments.plugin_dir, &settings, Some(&nixl))?;
+    for exporter in arguments.exporters().iter().filter(|name| !["NOP", "BUFFER"].contains(&name.as_str())) {
+        path.find(exporter)?;
     }
-    environment.set(PLUGIN_DIR.name(), &folder);
-    let before = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let libraries = nixl.libraries().into_iter().chain(env::split_paths(&before));
-    let libraries = env::join_paths(libraries.filter(|path| !path.as_os_str().is_empty()))
-        .with_context(|| format!("{} cannot be part of a search path", nixl.folder().display()))?;
-    environment.set("LD_LIBRARY_PATH", libraries);
+    let directories =
+        env::join_paths(path.directories()).context("plugins are looked for in a directory with a colon")?;
+    environment.set(PLUGIN_PATH.name(), directories);
     environment.arguments.extend(["--prepared-nixl".into(), nixl.folder().into()]);
     Ok(())
-}
-
-/// Where the exporter for NIXL comes from: as elsewhere, but what this process says about NIXL's plugins is NIXL's.
-fn exporters(arguments: &Arguments, nixl: &Found) -> anyhow::Result<SearchPath> {
-    plugins::search_path(&arguments.plugin_dir, Settings::process(), Some(nixl))
-}
-
-fn link_backends(nixl: &Found, folder: &Path) -> anyhow::Result<()> {
-    let plugins = nixl.plugins();
-    let cannot = || format!("cannot read NIXL's plugin directory {}", plugins.display());
-    for entry in fs::read_dir(&plugins).with_context(cannot)? {
-        let entry = entry.with_context(cannot)?;
-        // The transfers need these two; old releases load whatever there is, with complaints about what is missing.
-        if ["libplugin_UCX.so", "libplugin_POSIX.so"].iter().any(|name| entry.file_name() == *name) {
-            link(&entry.path(), &folder.join(entry.file_name()))?;
-        }
-    }
-    Ok(())
-}
-
-fn link(original: &Path, link: &Path) -> anyhow::Result<()> {
-    let original = fs::canonicalize(original).with_context(|| format!("cannot find {}", original.display()))?;
-    symlink(&original, link).with_context(|| format!("cannot link {} to {}", link.display(), original.display()))
 }
 
 /// A file that nobody else has.
@@ -142,8 +105,9 @@ impl Environment {
         self.variables.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.variables.contains_key(OsStr::new(name)) || env::var_os(name).is_some()
+    /// What the new process has for this name.
+    fn get(&self, name: &str) -> Option<OsString> {
+        self.variables.get(OsStr::new(name)).cloned().or_else(|| env::var_os(name))
     }
 
     /// Has the new process remove what was made for it.

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The demo on a real NIXL.
+//! The demo on a real NIXL, which has this collector in it.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nixl_telemetry_host::settings::RUN_INTERVAL;
 use nixl_telemetry_nixl::{Library, find};
-use nixl_telemetry_settings::Settings;
 use nixl_telemetry_traffic::real::{RealEngine, RealOptions};
 use nixl_telemetry_traffic::workload::{self, Report};
 
@@ -17,12 +15,11 @@ use crate::demo::session::{AGENTS, Run};
 /// Runs the workload on the NIXL of this folder.
 pub(crate) fn run(run: &mut Run<'_>, folder: &Path) -> anyhow::Result<Report> {
     let library = Library::open(&find(Some(folder))?.capi()?)?;
-    let interval = Settings::process().get(&RUN_INTERVAL)?.value.duration();
     let options = RealOptions {
         initiator: AGENTS[0].to_owned(),
         target: AGENTS[1].to_owned(),
-        // NIXL drops what it has not exported when an agent is destroyed.
-        linger: interval * 2 + Duration::from_millis(800),
+        // This collector exports what it has when an agent is destroyed.
+        linger: Duration::ZERO,
         ..RealOptions::default()
     };
     let engine = RealEngine::new(library, options)

@@ -20,8 +20,8 @@ use crate::demo::session::AGENTS;
 pub(crate) enum Exported {
     /// What became of every event of the two agents.
     Counted([Counts; 2]),
-    /// Nothing: the NIXL in this folder collected and exported them.
-    ByNixl(PathBuf),
+    /// Nothing but what the file holds: it happened inside the NIXL in this folder.
+    InNixl(PathBuf),
 }
 
 /// All there is to say.
@@ -50,7 +50,7 @@ impl Summary<'_> {
         let mut complete = self.report.corrupt == 0;
         match self.exported {
             Exported::Counted(counts) => complete &= self.fates(&mut sheet, counts),
-            Exported::ByNixl(_) => complete &= self.fates_in_nixl(&mut sheet, counted),
+            Exported::InNixl(_) => complete &= self.fates_in_nixl(&mut sheet, counted),
         }
         match &rows {
             Ok(rows) => complete &= self.output(&mut sheet, rows.as_ref()),
@@ -73,7 +73,7 @@ impl Summary<'_> {
     fn title(&self) -> String {
         let whose = match self.exported {
             Exported::Counted(_) => "embedded agents".to_owned(),
-            Exported::ByNixl(folder) => {
+            Exported::InNixl(folder) => {
                 let version = find(Some(folder)).ok().and_then(|nixl| nixl.version());
                 format!("agents of {}", version.unwrap_or_else(|| format!("the NIXL in {}", folder.display())))
             }
@@ -181,30 +181,29 @@ impl Summary<'_> {
         fine
     }
 
-    /// Whether every event arrived or is a drop that NIXL counted.
+    /// Whether every event is in the file or is a drop that the file tells of.
     fn fates_in_nixl(&self, sheet: &mut Sheet, rows: Option<&Rows>) -> bool {
-        let produced: u64 = self.tallies().iter().map(|(_, tally)| tally.count).sum();
+        let happened: u64 = self.tallies().iter().map(|(_, tally)| tally.count).sum();
         let Some(events) = rows.and_then(|rows| rows.events.as_ref()) else {
-            sheet.line("events", format!("{} produced; what NIXL drops is not known here", human::count(produced)));
+            sheet.line("events", format!("{}; what became of them is not known here", human::count(happened)));
             return true;
         };
         let (_, dropped) = events.get(&Kind::TELEMETRY_EVENTS_DROPPED.to_string()).copied().unwrap_or_default();
-        let kept: u64 =
-            self.tallies().iter().filter_map(|(kind, _)| Some(events.get(&kind.to_string())?.0)).sum::<u64>()
-                - events.get(&Kind::TELEMETRY_EVENTS_DROPPED.to_string()).map_or(0, |(count, _)| *count);
-        let silent = produced.saturating_sub(kept + dropped);
+        let kinds =
+            self.tallies().into_iter().map(|(kind, _)| kind).filter(|kind| *kind != Kind::TELEMETRY_EVENTS_DROPPED);
+        let exported: u64 = kinds.filter_map(|kind| Some(events.get(&kind.to_string())?.0)).sum();
+        let missing = happened.saturating_sub(exported + dropped);
         let mut words = format!(
-            "{} = {} exported + {} dropped by NIXL",
-            human::count(produced),
-            human::count(kept),
+            "{} = {} exported + {} dropped",
+            human::count(happened),
+            human::count(exported),
             human::count(dropped)
         );
-        if silent > 0 {
-            let words_of_loss = "not in the file, though NIXL counts no drop of them (before 1.4 it counts none)";
-            words.push_str(&format!(" + {} {words_of_loss}", human::count(silent)));
+        if missing > 0 {
+            words.push_str(&format!(" + {} missing", human::count(missing)));
         }
-        sheet.line("events", good(kept == produced, &words));
-        kept > 0 && silent == 0
+        sheet.line("events", good(exported == happened, &words));
+        exported > 0 && missing == 0
     }
 
     /// Whether the file has what was exported.
@@ -218,7 +217,7 @@ impl Summary<'_> {
         };
         let count = human::count(rows.count);
         let exported = match self.exported {
-            Exported::ByNixl(_) => None,
+            Exported::InNixl(_) => None,
             Exported::Counted(counts) => {
                 Some(counts.iter().filter_map(|counts| counts.exporter("csv")).map(|csv| csv.exported).sum::<u64>())
             }

@@ -48,14 +48,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     outcome
 }
 
-/// Removes what was made for the demo: a directory, or a file nothing was written to.
+/// Removes a file that was made for the demo, if nothing was written to it.
 pub(crate) fn discard(path: &Path) {
-    // What stays lies where things are removed sooner or later.
-    let _ = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(metadata) if metadata.len() == 0 => fs::remove_file(path),
-        _ => Ok(()),
-    };
+    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
+        // What stays lies where things are removed sooner or later.
+        let _ = fs::remove_file(path);
+    }
 }
 
 fn observe(arguments: &Arguments) -> Outcome {
@@ -72,7 +70,7 @@ fn observe(arguments: &Arguments) -> Outcome {
             let hint = nixl.filter(|nixl| nixl.capi().is_ok()).map(|nixl| nixl.folder().to_owned());
             (report, Exported::Counted(counts), hint)
         }
-        (Agent::Nixl, Some(folder)) => (real::run(&mut run, folder)?, Exported::ByNixl(folder.clone()), None),
+        (Agent::Nixl, Some(folder)) => (real::run(&mut run, folder)?, Exported::InNixl(folder.clone()), None),
         (Agent::Nixl, None) => bail!("--prepared without --prepared-nixl: expected to be started by `demo` itself"),
     };
     drop(run);

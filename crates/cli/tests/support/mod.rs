@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::borrow::BorrowMut;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,9 +20,26 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
+/// The library that is preloaded.
+pub(crate) const PRELOAD: &str = "libnixl_telemetry_preload.so";
+
+/// A folder with the command and what it preloads, side by side.
+pub(crate) fn installed() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let library = testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], PRELOAD);
+    fs::copy(library, folder.path().join(PRELOAD)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_nixl-telemetry"), folder.path().join("nixl-telemetry")).unwrap();
+    folder
+}
+
 /// The command in an environment in which no NIXL is to be found, and no setting is made.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nixl-telemetry"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_nixl-telemetry")), arguments)
+}
+
+/// The same with another copy of the command.
+pub(crate) fn command_of(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     // Without a `PATH` there is no python3 and no ldconfig that could find one.
     command.args(arguments).env_clear().env("PATH", "/nonexistent").env("HOME", "/nonexistent");
     command
@@ -33,7 +51,8 @@ pub(crate) fn run(arguments: &[&str]) -> Ran {
 }
 
 /// Runs this to its end.
-pub(crate) fn finish(mut command: Command) -> Ran {
+pub(crate) fn finish(mut command: impl BorrowMut<Command>) -> Ran {
+    let command = command.borrow_mut();
     ran(command.output().expect("the command starts"))
 }
 
