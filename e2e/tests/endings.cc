@@ -18,13 +18,19 @@
 
 namespace {
 
+// What `create` returns: a std::unique_ptr is returned through memory, as is whatever has a destructor.
+struct Created {
+    void *object;
+    ~Created() {}
+};
+
 struct Collector {
     void *object = nullptr;
 
     explicit Collector(const char *agent) {
-        using Create = void **(*)(void **, const std::string &);
+        using Create = Created (*)(const std::string &);
         auto create = reinterpret_cast<Create>(find("6createERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"));
-        create(&object, std::string(agent));
+        object = create(std::string(agent)).object;
         if (object == nullptr) std::abort();
     }
 
