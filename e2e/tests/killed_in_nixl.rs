@@ -252,7 +252,16 @@ impl Place {
         let output = command.args(["recover", "--json"]).arg(&self.journals).output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         let lines = String::from_utf8(output.stdout).unwrap();
-        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let journals: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for journal in &journals {
+            let [csv] = journal["exported"].as_array().unwrap().as_slice() else { panic!("{journal}") };
+            let count = |object: &serde_json::Value, name: &str| object[name].as_u64().unwrap();
+            assert_eq!(count(csv, "exported") + count(csv, "exported_before"), count(journal, "events"), "{journal}");
+            let amiss =
+                [count(csv, "failed"), count(csv, "pending"), count(csv, "unsupported"), count(journal, "dropped")];
+            assert_eq!((amiss, &journal["damage"]), ([0; 4], &serde_json::json!([])), "{journal}");
+        }
+        journals
     }
 
     /// Every step that was done is in the files once, and in its place; one that had begun may be. The number of rows.

@@ -2,6 +2,7 @@
 
 //! What lies where an agent believes a `nixlTelemetry` to be.
 
+use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -16,9 +17,13 @@ pub(crate) struct Object {
     tag: usize,
     /// [`Agent::id`], where a call has it at hand.
     id: u64,
-    /// Whether anything of a write is recorded, and of a read.
-    keeps: [bool; 2],
+    /// Whether anything of any transfer is recorded.
+    keeps_transfers: bool,
 }
+
+/// Where [`TAG`] is in an object of ours, and where [`Object::keeps_transfers`], for code that is not Rust.
+pub(crate) const TAG_AT: usize = offset_of!(Object, tag);
+pub(crate) const KEEPS_TRANSFERS_AT: usize = offset_of!(Object, keeps_transfers);
 
 /// The telemetry of one agent.
 #[derive(Debug)]
@@ -47,11 +52,13 @@ impl Object {
     /// `place` is valid for writing four words.
     pub(crate) unsafe fn fill(place: *mut Self, agent: Option<Agent>) {
         let id = agent.as_ref().map_or(0, Agent::id);
-        let keeps = [Direction::Write, Direction::Read]
-            .map(|direction| agent.as_ref().is_some_and(|agent| agent.recorder.keeps_transfers(direction)));
+        let recorder = agent.as_ref().map(|agent| &agent.recorder);
+        let keeps_transfers = [Direction::Write, Direction::Read]
+            .into_iter()
+            .any(|direction| recorder.is_some_and(|recorder| recorder.keeps_transfers(direction)));
         let agent = agent.map_or(ptr::null_mut(), |agent| Box::into_raw(Box::new(agent)));
         // SAFETY: the caller vouches for the place.
-        unsafe { place.write(Self { agent, tag: tag(), id, keeps }) };
+        unsafe { place.write(Self { agent, tag: tag(), id, keeps_transfers }) };
     }
 
     /// The agent of an object of ours; `None` if it goes without telemetry.
@@ -64,14 +71,14 @@ impl Object {
         unsafe { (&raw const (*this).agent).read().as_ref() }
     }
 
-    /// The number of the agent whose object this is, and whether anything of a transfer that way is recorded for it.
+    /// The number of the agent whose object this is; 0 if it goes without telemetry.
     ///
     /// # Safety
     /// As [`agent`](Self::agent).
     #[inline]
-    pub(crate) unsafe fn agent_id(this: *const Self, direction: Direction) -> (u64, bool) {
+    pub(crate) unsafe fn agent_id(this: *const Self) -> u64 {
         // SAFETY: the caller vouches for the object.
-        unsafe { ((&raw const (*this).id).read(), (&raw const (*this).keeps[direction as usize]).read()) }
+        unsafe { (&raw const (*this).id).read() }
     }
 
     /// Whether it is an object of ours.
@@ -96,7 +103,7 @@ impl Object {
                 return None;
             }
             let agent = (*this).agent;
-            this.write(Self { agent: ptr::null_mut(), tag: 0, id: 0, keeps: [false; 2] });
+            this.write(Self { agent: ptr::null_mut(), tag: 0, id: 0, keeps_transfers: false });
             Some((!agent.is_null()).then(|| Box::from_raw(agent)))
         }
     }
