@@ -36,7 +36,8 @@ use crate::{Counts, Error};
 #[derive(Debug)]
 pub struct Abandoned {
     journal: Arc<Journal>,
-    lanes: Vec<LaneArc<Lane>>,
+    /// The whole ones, each with its number.
+    lanes: Vec<(usize, LaneArc<Lane>)>,
     unfinished: Option<Unfinished>,
     damage: Vec<String>,
 }
@@ -82,9 +83,9 @@ impl Abandoned {
             ranges.map(|&[lane, head, read, time]| (lane, [head, read, time])).collect();
         let (expansion, _) = journal.meaning();
         let (mut lanes, mut damage) = (Vec::new(), Vec::new());
-        for (number, offset) in (0..).zip(journal.lanes()?) {
-            match find(&journal, offset, taken.get(&number).copied(), &expansion) {
-                Some(lane) => lanes.push(lane),
+        for (number, offset) in journal.lanes()?.into_iter().enumerate() {
+            match find(&journal, offset, taken.get(&(number as u64)).copied(), &expansion) {
+                Some(lane) => lanes.push((number, lane)),
                 None => damage.push(format!("the ring at byte {offset} is damaged or cut off: its events are lost")),
             }
         }
@@ -115,7 +116,7 @@ impl Abandoned {
     pub fn events(&self) -> u64 {
         let (expansion, _) = self.journal.meaning();
         let unfinished = self.unfinished.as_ref().map_or(0, |batch| expansion.count(&batch.slots));
-        unfinished + self.lanes.iter().map(|lane| lane.standing(&expansion).0).sum::<u64>()
+        unfinished + self.lanes.iter().map(|(_, lane)| lane.standing(&expansion).0).sum::<u64>()
     }
 
     /// What is not whole, in words.
@@ -494,6 +495,60 @@ mod tests {
         assert_eq!(seen[0].events.len() as u64, 6000 - first);
         assert_eq!(seen[0].batches.iter().map(|batch| batch.1).filter(|repeated| *repeated).count(), 1);
         assert!(recovered.is_removed);
+    }
+
+    /// More lanes with something to read than a batch can be taken from.
+    #[test]
+    fn a_batch_is_taken_from_so_many_lanes_and_no_more() {
+        const THREADS: usize = crate::journal::MOST_RANGES + 50;
+        let (mut keeper, _) = Keeper::new(false);
+        let (entered, enters) = mpsc::channel();
+        let (go_on, goes_on) = mpsc::channel();
+        keeper.stuck = Some((2, entered, goes_on));
+        let snapshot = Snapshot::take(&[NEVER], vec![("kept", keeper)], |recorder| {
+            let mut producers: Vec<_> = (0..THREADS).map(|_| recorder.producer_for_tests()).collect();
+            (1..).zip(&mut producers).for_each(|(value, producer)| producer.event(Kind::MEMORY_REGISTERED, value));
+            recorder.urge_for_tests();
+            enters.recv().unwrap();
+            go_on
+        });
+        let (seen, recovered) = snapshot.recover(&[("kept", false)]);
+        // The first batch was exported before, and the second may have been.
+        let expected: Vec<_> = (crate::journal::MOST_RANGES as u64 + 1..=THREADS as u64).collect();
+        assert_eq!((values(&seen[0]), seen[0].batches[0].1), (expected, true));
+        assert!(recovered.is_removed);
+    }
+
+    #[test]
+    fn names_keep_their_places_where_one_does_not_fit() {
+        let (keeper, _) = Keeper::new(false);
+        let snapshot = Snapshot::take(&[NEVER], vec![("kept", keeper)], |recorder| {
+            recorder.backend(&"a".repeat(8000), 1);
+            recorder.backend(&"b".repeat(300), 2);
+            recorder.backend("short", 3);
+        });
+        let (seen, _) = snapshot.recover(&[("kept", false)]);
+        let names: Vec<_> = seen[0].events.iter().map(|(name, value, _)| (name.len(), *value)).collect();
+        assert_eq!(names, [(8000, 1), (0, 2), (5, 3)]);
+    }
+
+    /// Those who have no ring of their own do not make the journal grow each time.
+    #[test]
+    fn a_journal_grows_with_its_rings_only() {
+        let (keeper, _) = Keeper::new(false);
+        let small = ("NIXL_TELEMETRY_MEMORY_BUDGET", "65536");
+        let snapshot = Snapshot::take(&[NEVER, small], vec![("kept", keeper)], |recorder| {
+            for _ in 0..20 {
+                let recorder = recorder.clone();
+                std::thread::spawn(move || {
+                    (0..3000).for_each(|_| recorder.memory_registered(1));
+                    // Its ring is not for the next thread.
+                    std::thread::park_timeout(Duration::from_millis(300));
+                });
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        });
+        assert!(fs::metadata(&snapshot.path).unwrap().len() < 212_992 + 20 * 65536);
     }
 
     #[test]

@@ -12,8 +12,6 @@ use crate::totals::{self, Totals};
 
 /// Positions below have been written. The producer's.
 pub(crate) const TAIL: usize = 0;
-/// Events ever written, as of the last change of producers.
-pub(crate) const WRITTEN: usize = 1;
 /// Events that came after the collector was closed.
 pub(crate) const CLOSED: usize = 2;
 /// How often [`Losses`] have changed; its lowest bit tells which of the two copies holds.

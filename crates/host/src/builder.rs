@@ -165,13 +165,19 @@ impl Recipe {
         let reports_drops = allowlist.allows(Kind::TELEMETRY_EVENTS_DROPPED);
         let journal = journal(agent, lenient, &outlets, (expansion, reports_drops))?;
         let origin = journal.as_ref().map_or_else(journal::new_origin, |journal| journal.origin());
+        let journal = journal.map(Arc::new);
+        let discard = |error| {
+            // Nobody will ever look for what is in it: nothing.
+            journal.as_ref().map(|journal| journal.remove());
+            error
+        };
         let rules = Rules {
             expansion,
             bound: is_bound.then_some(buffer_size),
             overflow,
             batch: buffer_size.min(staging::MOST_EVENTS),
             interval,
-            memory: Memory { budget, journal: journal.map(Arc::new) },
+            memory: Memory { budget, journal: journal.clone() },
         };
         let shared = Arc::new(Shared {
             agent: Arc::clone(agent),
@@ -179,14 +185,14 @@ impl Recipe {
             allowlist,
             reports_drops,
             clock,
-            staging: Staging::new(rules).ok_or(Error::Memory)?,
+            staging: Staging::new(rules).ok_or(Error::Memory).map_err(discard)?,
             ledger,
             shutdown_timeout,
             thread: Mutex::new(None),
             process: process::id(),
             inheritance: Inheritance::of(self),
         });
-        let thread = Flusher::new(Arc::clone(&shared), outlets).start().map_err(Error::Thread)?;
+        let thread = Flusher::new(Arc::clone(&shared), outlets).start().map_err(Error::Thread).map_err(discard)?;
         *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         exit::watch(&shared);
         Ok(shared)

@@ -68,7 +68,8 @@ impl Counts {
     /// `staging`, where an event is lost to every exporter, but that those which take totals know it as part of them.
     pub fn drops(&self) -> Vec<(&str, &'static str, u64)> {
         let untold = match self.exporters.iter().map(|exporter| exporter.totals).min() {
-            Some(told) => self.queue_full - told,
+            // More was told than is known of only where a journal was damaged.
+            Some(told) => self.queue_full.saturating_sub(told),
             None => self.queue_full,
         };
         let staging = [
@@ -91,7 +92,7 @@ impl Counts {
     /// Whether the law above holds. It always does; tests ask.
     pub fn is_balanced(&self) -> bool {
         self.exporters.iter().all(|exporter| {
-            let staging = self.queue_full - exporter.totals + self.closed + self.shutdown_timeout;
+            let staging = self.queue_full.saturating_sub(exporter.totals) + self.closed + self.shutdown_timeout;
             self.produced + exporter.reports == staging + exporter.settled() + exporter.pending
         })
     }

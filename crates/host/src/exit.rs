@@ -4,12 +4,13 @@
 
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use nixl_telemetry_log::warn;
 
+use crate::fork::lock_or_give_up;
 use crate::shared::Shared;
 
 /// All collectors of the process, some of which are gone.
@@ -26,7 +27,7 @@ pub(crate) fn watch(shared: &Arc<Shared>) {
     /// The most collectors there ever were at once; only then may there be a library that was loaded since.
     static MOST: AtomicUsize = AtomicUsize::new(0);
     // In a forked child somebody may hold it who does not exist there; then the exit is not noticed, and nobody hangs.
-    let Some(mut live) = lock() else { return };
+    let Some(mut live) = lock_or_give_up(&LIVE) else { return };
     live.retain(|collector| collector.strong_count() > 0);
     live.push(Arc::downgrade(shared));
     let count = live.len();
@@ -39,17 +40,6 @@ pub(crate) fn watch(shared: &Arc<Shared>) {
     }
 }
 
-fn lock() -> Option<MutexGuard<'static, Vec<Weak<Shared>>>> {
-    for _ in 0..1000 {
-        match LIVE.try_lock() {
-            Ok(live) => return Some(live),
-            Err(TryLockError::Poisoned(live)) => return Some(live.into_inner()),
-            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
-        }
-    }
-    None
-}
-
 extern "C" fn exit() {
     // There is nobody to tell of a panic any more.
     let _ = catch_unwind(close_all);
@@ -58,7 +48,7 @@ extern "C" fn exit() {
 /// Closes the collectors of this process that are still there, as at the end of a process that does not destroy its
 /// agents.
 fn close_all() {
-    let Some(live) = lock().map(|live| live.clone()) else { return };
+    let Some(live) = lock_or_give_up(&LIVE).map(|live| live.clone()) else { return };
     let live: Vec<_> = live.iter().filter_map(Weak::upgrade).filter(|collector| !collector.is_elsewhere()).collect();
     // All at once, so that their times for the end run together.
     live.iter().for_each(|collector| collector.staging.close());
@@ -71,20 +61,33 @@ fn close_all() {
 /// being counted.
 pub fn drain_before_exit() {
     const LOOK: Duration = Duration::from_micros(200);
+    const PATIENCE: Duration = Duration::from_secs(2);
     if OWNER.load(Ordering::Relaxed) != process::id() {
         return;
     }
-    // Whoever holds it is creating a collector, which has nothing yet.
-    let Ok(live) = LIVE.try_lock() else { return };
     let start = Instant::now();
-    for collector in live.iter() {
-        let Some(collector) = collector.upgrade() else { continue };
-        while !collector.is_elsewhere() && !collector.staging.is_over() && start.elapsed() < collector.shutdown_timeout
-        {
-            collector.staging.close_quietly();
-            thread::sleep(LOOK);
+    // Held for moments, or by another thread that leaves and does the same.
+    let live = loop {
+        match LIVE.try_lock() {
+            Ok(live) => break live,
+            Err(_) if start.elapsed() < PATIENCE => thread::sleep(LOOK),
+            Err(_) => return,
         }
-        // Giving memory back may take a lock.
-        std::mem::forget(collector);
+    };
+    loop {
+        let mut is_done = true;
+        for collector in live.iter().filter_map(Weak::upgrade) {
+            if !collector.is_elsewhere() && !collector.staging.is_over() && start.elapsed() < collector.shutdown_timeout
+            {
+                collector.staging.close_quietly();
+                is_done = false;
+            }
+            // Giving memory back may take a lock.
+            std::mem::forget(collector);
+        }
+        if is_done {
+            return;
+        }
+        thread::sleep(LOOK);
     }
 }

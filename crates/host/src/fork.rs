@@ -2,8 +2,10 @@
 
 //! Whether this process is a forked child, at the cost of a load.
 
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, TryLockError};
+use std::thread;
+use std::time::Duration;
 
 use nixl_telemetry_log::warn;
 
@@ -26,6 +28,19 @@ pub(crate) fn watch() {
 #[inline]
 pub(crate) fn forks() -> u64 {
     FORKS.load(Ordering::Relaxed)
+}
+
+/// Takes a lock that is held for moments only. `None` if it is held for a second: in a forked child, whoever holds it may not
+/// exist there.
+pub(crate) fn lock_or_give_up<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    for _ in 0..1000 {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(guard)) => return Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    None
 }
 
 /// Runs in a child, on its only thread: two stores and nothing else.

@@ -307,16 +307,19 @@ impl Journal {
         Words::of_file(&self.file, offset, usize::try_from(words).ok()?).ok()
     }
 
-    /// Lists a lane; false if there is no room for one more. Not called by two at the same time.
-    pub(crate) fn add_lane(&self, offset: u64) -> bool {
-        let count = self.header[LANES_LEN].load(Ordering::Relaxed);
-        let place = usize::try_from(count).ok().filter(|count| *count < LANES.len());
-        if let Some(place) = place {
-            self.header[LANES][place].store(offset, Ordering::Relaxed);
+    /// Whether one more lane can be listed.
+    pub(crate) fn has_room_for_a_lane(&self) -> bool {
+        self.word(LANES_LEN) < LANES.len() as u64
+    }
+
+    /// Lists a lane, for which there is room. Not called by two at the same time.
+    pub(crate) fn add_lane(&self, offset: u64) {
+        let count = self.word(LANES_LEN);
+        if let Some(place) = usize::try_from(count).ok().and_then(|count| self.header[LANES].get(count)) {
+            place.store(offset, Ordering::Relaxed);
             // Release: the entry is complete.
             self.header[LANES_LEN].store(count + 1, Ordering::Release);
         }
-        place.is_some()
     }
 
     /// Where the lanes are.
@@ -330,8 +333,12 @@ impl Journal {
     /// two at the same time.
     pub(crate) fn add_name(&self, name: &str) {
         let used = usize::try_from(self.word(NAMES_LEN)).unwrap_or(usize::MAX);
-        // A name that holds the separator is told by what it becomes.
-        let name = name.replace('\n', " ") + "\n";
+        // A name that holds the separator is told by what it becomes; the place of one that does not fit stays empty, so that
+        // those behind it keep theirs.
+        let mut name = name.replace('\n', " ") + "\n";
+        if used.saturating_add(name.len()) > 8 * NAMES.len() {
+            name = "\n".to_owned();
+        }
         if used.saturating_add(name.len()) <= 8 * NAMES.len() {
             let mut bytes = self.bytes(NAMES, used);
             bytes.extend_from_slice(name.as_bytes());

@@ -22,10 +22,10 @@
 
 use std::sync::{PoisonError, TryLockError};
 
-use crate::block::{self, CLOSED, HEAD, Losses, READ, SEGMENT, SEGMENT_WORDS, SEGMENTS, TAIL, TIME, WRITTEN};
+use crate::block::{self, CLOSED, HEAD, Losses, READ, SEGMENT, SEGMENT_WORDS, SEGMENTS, TAIL, TIME};
 use crate::memory::{Memory, Piece};
 use crate::record::{Expansion, MOST_EVENTS, MOST_SLOTS, Record, Slot};
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, pause};
 use crate::totals::Totals;
 
@@ -42,11 +42,17 @@ const ROOMY: u64 = 4096;
 #[cfg(loom)]
 const ROOMY: u64 = 4;
 
+/// Words of a block, and of the first segment.
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+const WORDS: [usize; 2] = [block::WORDS, 2 * FIRST as usize];
+
 /// The part both sides share.
 #[derive(Debug)]
 pub(crate) struct Lane {
     block: Piece,
     owned: AtomicBool,
+    /// Events ever written, as of the last change of producers. Not in the block, which a forked child may share.
+    written: AtomicU64,
     reader: Mutex<Reader>,
 }
 
@@ -158,20 +164,18 @@ impl Segment {
 impl Lane {
     /// A lane, and its first writer. `None` if the budget has no room for one more, or there is no memory.
     pub(crate) fn new(memory: &Memory) -> Option<(Arc<Self>, Writer)> {
-        #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
-        Self::of(memory.take(block::WORDS)?, memory.take(2 * FIRST as usize))
+        Self::of(memory.take_two(WORDS, false)?)
     }
 
     /// The same, whatever the budget.
     pub(crate) fn new_anyway(memory: &Memory) -> Option<(Arc<Self>, Writer)> {
-        #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
-        Self::of(memory.take_anyway(block::WORDS)?, memory.take_anyway(2 * FIRST as usize))
+        Self::of(memory.take_two(WORDS, true)?)
     }
 
-    fn of(block: Piece, slots: Option<Piece>) -> Option<(Arc<Self>, Writer)> {
-        let segment = Segment::new(FIRST, 0, slots)?;
+    fn of([block, slots]: [Piece; 2]) -> Option<(Arc<Self>, Writer)> {
+        let segment = Segment::new(FIRST, 0, Some(slots))?;
         let reader = Mutex::new(Reader { segment: Arc::clone(&segment) });
-        let lane = Arc::new(Self { block, owned: AtomicBool::new(true), reader });
+        let lane = Arc::new(Self { block, owned: AtomicBool::new(true), written: AtomicU64::new(0), reader });
         lane.list(&segment);
         let writer = Writer {
             lane: Arc::clone(&lane),
@@ -228,7 +232,8 @@ impl Lane {
         if first.start != 0 || head > tail || tail < last.start || !fits(&last, tail) {
             return None;
         }
-        Some(Arc::new(Self { block, owned: AtomicBool::new(true), reader: Mutex::new(Reader { segment: first }) }))
+        let (owned, written) = (AtomicBool::new(true), AtomicU64::new(0));
+        Some(Arc::new(Self { block, owned, written, reader: Mutex::new(Reader { segment: first }) }))
     }
 
     /// A writer that goes on where the last one stopped, if that one has gone.
@@ -240,7 +245,7 @@ impl Lane {
             let Some(next) = segment.next().clone() else { break };
             segment = next;
         }
-        let (tail, written) = (lane.word(TAIL), lane.word(WRITTEN));
+        let (tail, written) = (lane.word(TAIL), lane.written.load(Ordering::Relaxed));
         let is_roomy = segment.length() >= ROOMY;
         Some(Writer { lane: Arc::clone(lane), segment, tail, limit: tail, written, is_roomy, refused: None })
     }
@@ -271,14 +276,24 @@ impl Lane {
         self.word(CLOSED)
     }
 
+    /// Lets others have its part of the budget: nobody records any more.
+    pub(crate) fn give_back(&self) {
+        self.block.give_back();
+        let mut segment = Some(Arc::clone(&self.reader().segment));
+        while let Some(this) = segment {
+            this.slots.give_back();
+            segment = this.next().clone();
+        }
+    }
+
     /// Where it lies in the journal, if there is one.
     pub(crate) fn offset(&self) -> u64 {
         self.block.offset
     }
 
-    /// Reads records before position `goal`, while `take` says so; `take` gets a record and tells its number of events, or
-    /// `None` to leave it. What was read counts as read once [`Reading::done`] is called.
-    pub(crate) fn read(&self, goal: u64, take: impl FnMut(&Record, u64) -> Option<u64>) -> Reading<'_> {
+    /// Reads records before position `goal`, while `take` says so; `take` gets a record, its time and its position, and tells
+    /// its number of events, or `None` to leave it. What was read counts as read once [`Reading::done`] is called.
+    pub(crate) fn read(&self, goal: u64, take: impl FnMut(&Record, u64, u64) -> Option<u64>) -> Reading<'_> {
         self.read_with(self.reader(), goal, take)
     }
 
@@ -286,7 +301,7 @@ impl Lane {
         &'a self,
         reader: MutexGuard<'a, Reader>,
         goal: u64,
-        mut take: impl FnMut(&Record, u64) -> Option<u64>,
+        mut take: impl FnMut(&Record, u64, u64) -> Option<u64>,
     ) -> Reading<'a> {
         let start = self.word(HEAD);
         let mut reading = Reading { head: start, read: self.word(READ), time: self.word(TIME), lane: self, reader };
@@ -309,7 +324,7 @@ impl Lane {
                 match record.told_time() {
                     Some(told) => time = told,
                     None => {
-                        let Some(events) = take(&record, time) else { break true };
+                        let Some(events) = take(&record, time, head) else { break true };
                         read = read.wrapping_add(events);
                     }
                 }
@@ -330,7 +345,7 @@ impl Lane {
     pub(crate) fn standing(&self, expansion: &Expansion) -> (u64, Totals) {
         let mut waiting = 0;
         // Not taken. While nobody else reads, none of these becomes one that is not kept.
-        let reading = self.read(self.tail(), |record, _| {
+        let reading = self.read(self.tail(), |record, _, _| {
             waiting += expansion.events(record);
             Some(0)
         });
@@ -468,8 +483,8 @@ impl Writer {
         let lane = Arc::clone(&self.lane);
         let Some(reader) = lane.try_reader() else { return false };
         let mut losses = lane.losses(expansion);
-        let (mut head, mut waiting) = (self.head(), self.waiting());
-        let reading = lane.read_with(reader, self.tail, |record, _| {
+        let mut waiting = self.waiting();
+        let reading = lane.read_with(reader, self.tail, |record, _, head| {
             let is_over = bound.is_some_and(|bound| waiting + events > bound);
             if !is_over && self.has_room(head, slots) {
                 return None;
@@ -477,7 +492,6 @@ impl Writer {
             let dropped = expansion.events(record);
             expansion.add_up(record, &mut losses.totals);
             waiting -= dropped;
-            head += record.slots();
             Some(dropped)
         });
         Losses { head: reading.head(), read: reading.events(), time: reading.time(), ..losses }
@@ -554,7 +568,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.lane.block.words[WRITTEN].store(self.written, Ordering::Relaxed);
+        self.lane.written.store(self.written, Ordering::Relaxed);
         // Release: all this writer did, for the next one.
         self.lane.owned.store(false, Ordering::Release);
     }
@@ -606,7 +620,7 @@ mod tests {
     /// Reads to the tail.
     fn read(lane: &Lane) -> Vec<u64> {
         let mut values = Vec::new();
-        let reading = lane.read(lane.tail(), |record, _| {
+        let reading = lane.read(lane.tail(), |record, _, _| {
             values.push(value(record));
             Some(all().events(record))
         });
@@ -661,7 +675,7 @@ mod tests {
                     },
                     2 => {
                         let mut left = count;
-                        let reading = lane.read(lane.tail(), |record, _| {
+                        let reading = lane.read(lane.tail(), |record, _, _| {
                             left = left.checked_sub(1)?;
                             let (expected, events) = model.pop_front().expect("no more than was written");
                             assert_eq!(value(record), expected);
@@ -678,7 +692,7 @@ mod tests {
                     }
                     _ => {
                         let mut seen = model.iter();
-                        drop(lane.read(lane.tail(), |record, _| {
+                        drop(lane.read(lane.tail(), |record, _, _| {
                             assert_eq!(Some(value(record)), seen.next().map(|(value, _)| *value));
                             Some(7)
                         }));
@@ -821,7 +835,7 @@ mod tests {
         }
         let mut seen = Vec::new();
         for goal in [lane.tail(), u64::MAX] {
-            let reading = lane.read(goal.min(lane.tail()), |record, time| {
+            let reading = lane.read(goal.min(lane.tail()), |record, time, _| {
                 seen.push((value(record), time));
                 (value(record) != 2 || seen.len() > 2).then_some(4)
             });
@@ -865,7 +879,7 @@ mod models {
     }
 
     fn read(lane: &Lane, values: &mut Vec<u64>) {
-        let reading = lane.read(lane.tail(), |record, _| {
+        let reading = lane.read(lane.tail(), |record, _, _| {
             assert_eq!(record.first[1], record.first[1] | 5);
             values.push(record.first[0]);
             Some(1)

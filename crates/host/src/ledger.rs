@@ -165,6 +165,11 @@ impl Ledger {
         self.wait(timeout, is_done).completed >= pass
     }
 
+    /// Waits until the flush thread ends, or somebody has given it up.
+    pub(crate) fn wait_ended(&self, timeout: Duration) {
+        drop(self.wait(timeout, |state| state.end != End::NotYet));
+    }
+
     /// Waits until the flush thread ends. If that takes too long, what it has not settled is dropped.
     pub(crate) fn wait_finished(&self, staging: &Staging, timeout: Duration) -> Result<(), Abandoned> {
         let mut state = self.wait(timeout, |state| state.end != End::NotYet);

@@ -15,6 +15,9 @@ thread_local! {
     static OTHERS: RefCell<Vec<Box<Entry>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// A collector that has no room for a producer is asked again after so many records.
+const PATIENCE: u32 = 1024;
+
 /// Dropped with the thread, and with it the producer, so that its ring can be used again.
 struct Entry {
     /// The number of the collector's buffer, which is never given twice.
@@ -39,6 +42,11 @@ pub(crate) fn with(shared: &Arc<Shared>, record: impl FnOnce(&mut Producer)) -> 
     matches!(done, Ok(Some(())))
 }
 
+thread_local! {
+    /// The collector that had no room last, and for how many records it is not asked again.
+    static REFUSED: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+}
+
 /// The entry of this collector, in place of `other`.
 #[cold]
 #[inline(never)]
@@ -50,9 +58,17 @@ fn find(shared: &Arc<Shared>, other: Option<Box<Entry>>) -> Option<Box<Entry>> {
             if let Some(index) = others.iter().position(|entry| entry.id == shared.staging.id()) {
                 return Some(others.swap_remove(index));
             }
+            let (refused, left) = REFUSED.get();
+            if left > 0 && refused == shared.staging.id() {
+                REFUSED.set((refused, left - 1));
+                return None;
+            }
             others.retain(|entry| !entry.producer.is_closed());
             // In a forked child it is that of another collector, which has taken the place of this one.
-            let producer = Producer::new(shared.here()?)?;
+            let Some(producer) = Producer::new(shared.here()?) else {
+                REFUSED.set((shared.staging.id(), PATIENCE));
+                return None;
+            };
             Some(Box::new(Entry { id: shared.staging.id(), producer }))
         })
         .ok()?

@@ -24,22 +24,25 @@ pub(crate) struct Piece {
     pub(crate) words: Words,
     /// Where it lies in the journal, if there is one.
     pub(crate) offset: u64,
-    _grant: Grant,
+    grant: Grant,
 }
 
 impl Memory {
     /// So many words, zero, if the budget has them; `None` if it has not, or there are none.
     pub(crate) fn take(&self, words: usize) -> Option<Piece> {
-        self.take_within(words, self.budget)
+        self.make(words, Grant::take(8 * words as u64, self.budget)?)
     }
 
-    /// The same, whatever the budget: for what no collector can do without.
-    pub(crate) fn take_anyway(&self, words: usize) -> Option<Piece> {
-        self.take_within(words, u64::MAX)
+    /// Two pieces, or none: what a journal has grown by for one of them it keeps. Whatever the budget, if `anyway`: for what
+    /// no collector can do without.
+    pub(crate) fn take_two(&self, [first, second]: [usize; 2], anyway: bool) -> Option<[Piece; 2]> {
+        let [first_bytes, second_bytes] = [first, second].map(|words| 8 * words as u64);
+        let grant = Grant::take(first_bytes + second_bytes, if anyway { u64::MAX } else { self.budget })?;
+        let other = grant.split(second_bytes);
+        Some([self.make(first, grant)?, self.make(second, other)?])
     }
 
-    fn take_within(&self, words: usize, budget: u64) -> Option<Piece> {
-        let grant = Grant::take(8 * words as u64, budget)?;
+    fn make(&self, words: usize, grant: Grant) -> Option<Piece> {
         let (words, offset) = match &self.journal {
             None => (Words::anonymous(words).ok()?, 0),
             Some(journal) => journal
@@ -52,14 +55,19 @@ impl Memory {
                 })
                 .ok()?,
         };
-        Some(Piece { words, offset, _grant: grant })
+        Some(Piece { words, offset, grant })
     }
 }
 
 impl Piece {
     /// Memory of a journal that was found, which counts for nothing.
     pub(crate) fn found(words: Words, offset: u64) -> Self {
-        Self { words, offset, _grant: Grant::none() }
+        Self { words, offset, grant: Grant::none() }
+    }
+
+    /// Lets others have what this counts for.
+    pub(crate) fn give_back(&self) {
+        self.grant.give_back();
     }
 }
 

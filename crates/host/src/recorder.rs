@@ -118,6 +118,16 @@ impl Recorder {
         self.shared.here().map(|shared| shared.counts()).unwrap_or_default()
     }
 
+    #[cfg(test)]
+    pub(crate) fn producer_for_tests(&self) -> crate::Producer {
+        crate::Producer::new(Arc::clone(&self.shared)).expect("there is room")
+    }
+
+    #[cfg(test)]
+    pub(crate) fn urge_for_tests(&self) {
+        self.shared.staging.urge();
+    }
+
     fn offer(&self, record: &Record) {
         let events = self.shared.staging.expansion().events(record);
         if events > 0 && !local::with(&self.shared, |producer| producer.offer(record, events)) {

@@ -101,7 +101,10 @@ impl Shared {
             // There is no such thread here, and a lock it held at the fork stays locked.
             return;
         }
-        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            // Somebody else is at it: the end of an agent, which the exit of the process must not cut off.
+            return self.ledger.wait_ended(self.shutdown_timeout);
+        };
         self.staging.close();
         match self.ledger.wait_finished(&self.staging, self.shutdown_timeout) {
             // The flush thread catches the panics of exporters, and has no others.

@@ -74,6 +74,8 @@ pub(crate) struct Rules {
 struct State {
     /// The first one is for all who have none of their own.
     lanes: Vec<crate::sync::Arc<Lane>>,
+    /// The numbers of lanes in the journal, where they are not as they stand here.
+    numbers: Vec<usize>,
     common: Option<Common>,
     names: Names,
     /// How far each lane is read in the pass under way; of lanes added since, nothing.
@@ -165,14 +167,16 @@ impl Staging {
     /// batch that it did not finish, and what that tells, have been drained already. It is closed.
     pub(crate) fn found(
         rules: Rules,
-        lanes: Vec<crate::sync::Arc<Lane>>,
+        lanes: Vec<(usize, crate::sync::Arc<Lane>)>,
         (names, number): (Vec<Arc<str>>, u64),
         handed: Totals,
         unfinished: (u64, Totals),
     ) -> Self {
         let names = Names { names, ..Names::default() };
+        let (numbers, lanes) = lanes.into_iter().unzip();
         let staging = Self::of(rules, lanes, None, names);
         let mut state = staging.lock();
+        state.numbers = numbers;
         (state.number, state.handed, state.drained) = (number, handed, unfinished.0);
         state.handed_before = handed.since(&unfinished.1);
         drop(state);
@@ -184,6 +188,7 @@ impl Staging {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let state = State {
             lanes,
+            numbers: Vec::new(),
             common,
             names,
             goals: Vec::new(),
@@ -310,7 +315,7 @@ impl Staging {
 
     /// Wakes the flush thread, if what became of a record is a reason.
     fn tell(&self, pushed: Pushed) {
-        if pushed != Pushed::Crowded {
+        if pushed == Pushed::Kept {
             return self.pushed();
         }
         // Release: the record is there when the flag is.
@@ -356,9 +361,12 @@ impl Staging {
         if let Some(writer) = state.lanes[1..].iter().find_map(Lane::adopt) {
             return Some(writer);
         }
-        let (lane, writer) = Lane::new(&self.rules.memory)?;
-        if !self.journal().is_none_or(|journal| journal.add_lane(lane.offset())) {
+        if self.journal().is_some_and(|journal| !journal.has_room_for_a_lane()) {
             return None;
+        }
+        let (lane, writer) = Lane::new(&self.rules.memory)?;
+        if let Some(journal) = self.journal() {
+            journal.add_lane(lane.offset());
         }
         state.lanes.push(lane);
         Some(writer)
@@ -432,14 +440,18 @@ impl Staging {
             if lane.is_read_to(*goal) {
                 continue;
             }
+            if slots.is_some() && readings.len() == journal::MOST_RANGES {
+                is_last = false;
+                break;
+            }
             let mut told = None;
-            let reading = lane.read(*goal, |record, time_us| {
+            let reading = lane.read(*goal, |record, time_us, _| {
                 let more = self.rules.expansion.events(record);
                 let Some(slots) = &mut slots else {
                     events += more;
                     return Some(more);
                 };
-                let has_room = slots.len() + 4 <= journal::MOST_SLOTS && readings.len() < journal::MOST_RANGES;
+                let has_room = slots.len() + 4 <= journal::MOST_SLOTS;
                 if events > 0 && events + more > self.rules.batch || !has_room {
                     return None;
                 }
@@ -452,7 +464,7 @@ impl Staging {
                 Some(more)
             });
             is_last = reading.head() >= *goal;
-            readings.push((index, reading));
+            readings.push((state.numbers.get(index).copied().unwrap_or(index), reading));
             if !is_last {
                 break;
             }
@@ -509,11 +521,13 @@ impl Staging {
 
     /// The flush thread ends.
     pub(crate) fn finish(&self) {
+        // Threads hold on to their lanes until they record for another agent; others may have the budget before.
+        self.lock().lanes.iter().for_each(|lane| lane.give_back());
         // Release: all it did.
         self.is_over.store(true, Ordering::Release);
     }
 
-    /// Whether the flush thread has ended.
+    /// Whether the flush thread has ended, or nobody waits for it any more.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }
@@ -524,6 +538,7 @@ impl Staging {
         let left = if state.ended { 0 } else { state.standing(&self.rules.expansion).0 };
         state.shutdown_timeout += left;
         state.ended = true;
+        self.is_over.store(true, Ordering::Release);
         left
     }
 

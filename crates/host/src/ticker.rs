@@ -10,6 +10,7 @@ use std::time::Duration;
 use nixl_telemetry_thread::{Thread, spawn};
 
 use crate::clock::{NEVER, wall_us};
+use crate::fork::lock_or_give_up;
 use crate::sync::Padded;
 
 /// The time of the last tick in microseconds since the Unix epoch; 0 while nobody ticks. A number that stands for
@@ -46,9 +47,9 @@ struct Calls {
 }
 
 impl Ticker {
-    /// The ticker of the process; `None` if the system gives no thread, in which case every time is a precise one.
+    /// The ticker of the process; `None` if it cannot be had, in which case every time is a precise one.
     pub(crate) fn shared() -> Option<Arc<Self>> {
-        let mut shared = TICKER.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = lock_or_give_up(&TICKER)?;
         if let Some(ticker) = shared.upgrade().filter(|ticker| ticker.is_here()) {
             return Some(ticker);
         }
