@@ -27,7 +27,7 @@ pub static ENABLE: Setting<bool> = Setting::optional(
 pub static BUFFER_SIZE: Setting<u64> = Setting::new(
     "NIXL_TELEMETRY_BUFFER_SIZE",
     "4096",
-    "Events handed to exporters at once, at most. If set, also the events of one thread that may wait for a flush, beyond \
+    "Events handed to exporters at once, at most, and never more than 4096. If set, also the events of one thread that may wait for a flush, beyond \
      which they are dropped and counted; if unset, only NIXL_TELEMETRY_MEMORY_BUDGET bounds them.",
 )
 .unit("events")
@@ -166,6 +166,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_documentation_has_the_settings_as_they_are() {
+        let table = nixl_telemetry_settings::markdown_table(SETTINGS);
+        let text = include_str!("../../../docs/collector.md");
+        assert!(text.contains(&table), "docs/collector.md lacks this table:\n{table}");
+    }
+
+    #[test]
     fn every_default_is_sound() {
         for setting in SETTINGS {
             let found = setting.inspect(&Settings::empty());
@@ -183,6 +190,21 @@ mod tests {
         assert_eq!(settings.get(&SHUTDOWN_TIMEOUT).unwrap().value, Millis(2000));
         assert_eq!(settings.get(&MEMORY_BUDGET).unwrap().value, 64 << 20);
         assert_eq!(settings.get(&TIMESTAMPS).unwrap().value, Timestamps::Coarse);
+        assert_eq!(settings.get(&OVERFLOW).unwrap().value, Overflow::DropNewest);
+        assert_eq!(settings.find(&JOURNAL_DIR).unwrap(), None);
+    }
+
+    #[test]
+    fn what_gives_way() {
+        for (text, expected) in [
+            ("drop_newest", Overflow::DropNewest),
+            ("drop_oldest", Overflow::DropOldest),
+            ("block:0", Overflow::Block(Duration::ZERO)),
+            ("block:1500", Overflow::Block(Duration::from_millis(1500))),
+        ] {
+            let settings = Settings::from_pairs([("NIXL_TELEMETRY_OVERFLOW", text)]);
+            assert_eq!(settings.get(&OVERFLOW).unwrap().value, expected);
+        }
     }
 
     #[test]
@@ -202,6 +224,31 @@ mod tests {
                 "NIXL_TELEMETRY_ON_ERROR",
                 "panic",
                 r#"NIXL_TELEMETRY_ON_ERROR is "panic" (environment): expected one of degrade, fail"#,
+            ),
+            (
+                "NIXL_TELEMETRY_MEMORY_BUDGET",
+                "1",
+                r#"NIXL_TELEMETRY_MEMORY_BUDGET is "1" (environment): expected a decimal or 0x-hex number from 65536 to 18446744073709551615"#,
+            ),
+            (
+                "NIXL_TELEMETRY_OVERFLOW",
+                "block:1s",
+                r#"NIXL_TELEMETRY_OVERFLOW is "block:1s" (environment): expected drop_newest, drop_oldest or block:MS with a decimal number of milliseconds"#,
+            ),
+            (
+                "NIXL_TELEMETRY_OVERFLOW",
+                "drop",
+                r#"NIXL_TELEMETRY_OVERFLOW is "drop" (environment): expected drop_newest, drop_oldest or block:MS with a decimal number of milliseconds"#,
+            ),
+            (
+                "NIXL_TELEMETRY_TIMESTAMPS",
+                "fine",
+                r#"NIXL_TELEMETRY_TIMESTAMPS is "fine" (environment): expected one of precise, coarse, batch"#,
+            ),
+            (
+                "NIXL_TELEMETRY_SHUTDOWN_TIMEOUT",
+                "2s",
+                r#"NIXL_TELEMETRY_SHUTDOWN_TIMEOUT is "2s" (environment): expected milliseconds as a decimal or 0x-hex number from 0 to 18446744073709551615"#,
             ),
             (
                 "NIXL_TELEMETRY_ENABLE",
