@@ -240,17 +240,24 @@ impl Expansion {
                     into.push(Event::backend(name.map_or("", |name| name), value).at(now_us));
                 }
                 Meaning::Transfer { post, transfer, bytes } => {
-                    let direction = record.direction();
-                    let values = [post.unwrap_or_default(), transfer, bytes, 1];
-                    let kinds = kinds(direction).into_iter().zip(values).zip(self.enabled[direction as usize]);
-                    for ((kind, value), is_enabled) in kinds.skip(usize::from(post.is_none())) {
-                        if is_enabled {
-                            into.push(Event::new(kind, value).at(now_us));
-                        }
-                    }
+                    let events = self.readings(record.direction(), post, [transfer, bytes]);
+                    into.extend(events.map(|(kind, value)| Event::new(kind, value).at(now_us)));
                 }
             }
         }
+    }
+
+    /// The events of a transfer that are enabled, in NIXL's order.
+    #[inline]
+    fn readings(
+        &self,
+        direction: Direction,
+        post: Option<u64>,
+        [transfer, bytes]: [u64; 2],
+    ) -> impl Iterator<Item = (Kind, u64)> {
+        let values = [post.unwrap_or_default(), transfer, bytes, 1];
+        let all = kinds(direction).into_iter().zip(values).zip(self.enabled[direction as usize]);
+        all.skip(usize::from(post.is_none())).filter(|(_, is_enabled)| *is_enabled).map(|(event, _)| event)
     }
 
     /// Adds the events of a record that is not kept.
@@ -260,14 +267,8 @@ impl Expansion {
             Meaning::Event { kind, value } => into.add(Some(kind), value),
             Meaning::Backend { value, .. } => into.add(None, value),
             Meaning::Transfer { post, transfer, bytes } => {
-                let direction = record.direction();
-                let values = [post.unwrap_or_default(), transfer, bytes, 1];
-                let kinds = kinds(direction).into_iter().zip(values).zip(self.enabled[direction as usize]);
-                for ((kind, value), is_enabled) in kinds.skip(usize::from(post.is_none())) {
-                    if is_enabled {
-                        into.add(Some(kind), value);
-                    }
-                }
+                self.readings(record.direction(), post, [transfer, bytes])
+                    .for_each(|(kind, value)| into.add(Some(kind), value));
             }
         }
     }
