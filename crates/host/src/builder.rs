@@ -192,9 +192,10 @@ impl Recipe {
             process: process::id(),
             inheritance: Inheritance::of(self),
         });
+        let names = outlets.iter().map(|outlet| outlet.name().to_owned()).collect();
         let thread = Flusher::new(Arc::clone(&shared), outlets).start().map_err(Error::Thread).map_err(discard)?;
         *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        exit::watch(&shared);
+        exit::watch(&shared, names);
         Ok(shared)
     }
 
