@@ -72,6 +72,10 @@ int main(int count, char **arguments) {
     const Collector collector("parent");
     record(collector, 1, 101);
     if (how == "return") return 0;
+    if (how == "many") {
+        record(collector, 101, 5001);
+        return 0;
+    }
     if (how == "exit") std::exit(0);
     if (how == "_exit") _exit(0);
     if (how == "_Exit") std::_Exit(0);

@@ -11,7 +11,7 @@ use std::{
     sync::OnceLock,
 };
 
-use nixl_telemetry_e2e::nixl_command;
+use nixl_telemetry_e2e::{nixl_command, on_small_disk};
 use nixl_telemetry_testkit as testkit;
 use tempfile::TempDir;
 
@@ -147,6 +147,36 @@ fn who_is_killed_leaves_a_journal() {
         assert_eq!((abandoned.agent(), abandoned.events()), ("parent".to_owned(), 400));
         assert_eq!(abandoned.exporters(), ["csv"]);
         assert!(!scene.folder.path().join("parent.csv").exists() || scene.transfers().is_empty());
+    }
+}
+
+/// Where a disk has no room for a journal there is none, and where it has none for a bigger one, what finds no room is dropped
+/// and counted; either is said once.
+#[test]
+fn a_journal_on_a_full_disk() {
+    for (size, complaint) in [("64k", "No space left on device"), ("260k", "cannot grow: No space left on device")] {
+        let folder = tempfile::tempdir().unwrap();
+        let script =
+            format!("mount -o remount,size={size} /mnt && mkdir -m 700 /mnt/journals && exec \"$PROGRAM\" many");
+        let Some(mut command) = on_small_disk("journals on a full disk", &script) else { return };
+        let file = folder.path().join("parent.csv");
+        let output = command
+            .env("PROGRAM", program())
+            .env("LD_PRELOAD", library())
+            .env("NIXL_TELEMETRY_EXPORTER", "csv")
+            .env("NIXL_TELEMETRY_CSV_FILE", &file)
+            .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())
+            .env("NIXL_TELEMETRY_JOURNAL_DIR", "/mnt/journals")
+            .output()
+            .unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && log.matches(complaint).count() == 1 && log.lines().count() == 1, "{log}");
+        let mut events = 0;
+        for row in csv::Reader::from_path(&file).unwrap().records() {
+            let row = row.unwrap();
+            events += if &row[2] == "agent_telemetry_events_dropped" { row[3].parse().unwrap() } else { 1u64 };
+        }
+        assert_eq!(events, 4 * 5000, "{size}");
     }
 }
 

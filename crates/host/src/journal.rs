@@ -34,6 +34,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use nixl_telemetry_event::MemoWords;
+use nixl_telemetry_log::warn;
 use nixl_telemetry_shm::{NewFile, NotPrivate, check_private, lock, reserve};
 
 use crate::flusher::Recipients;
@@ -142,8 +143,8 @@ pub(crate) struct Journal {
     file: File,
     path: PathBuf,
     header: Words,
-    /// Bytes of the file.
-    end: Mutex<u64>,
+    /// Bytes of the file; `None` once it could not grow, after which it is not tried again.
+    end: Mutex<Option<u64>>,
 }
 
 /// What a batch consists of, besides its slots.
@@ -214,7 +215,7 @@ impl Journal {
         // Release: the header is complete.
         header[MAGIC_AT].store(MAGIC, Ordering::Release);
         let file = new.publish().map_err(Refused::File)?;
-        Ok(Self { file, path, header, end: Mutex::new(whole_pages(8 * HEADER as u64)) })
+        Ok(Self { file, path, header, end: Mutex::new(Some(whole_pages(8 * HEADER as u64))) })
     }
 
     /// A journal that was found; `None` if its process lives.
@@ -236,7 +237,7 @@ impl Journal {
         if header[MAGIC_AT].load(Ordering::Acquire) != MAGIC {
             return Err(Broken::Magic);
         }
-        let journal = Self { file, path: path.to_owned(), header, end: Mutex::new(length) };
+        let journal = Self { file, path: path.to_owned(), header, end: Mutex::new(Some(length)) };
         match journal.word(VERSION_AT) {
             VERSION => Ok(Some(journal)),
             other => Err(Broken::Version(other)),
@@ -286,20 +287,28 @@ impl Journal {
         self.word(NUMBER).min(u64::MAX >> 1)
     }
 
-    /// So many more words, zero, and where they lie.
-    pub(crate) fn extend(&self, words: usize) -> io::Result<(Words, u64)> {
+    /// So many more words, zero, and where they lie; `None`, after a line in the log, if there is no room for them. Then there
+    /// never is any more.
+    pub(crate) fn extend(&self, words: usize) -> Option<(Words, u64)> {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = 8 * words as u64;
-        reserve(&self.file, *end, bytes)?;
-        let words = Words::of_file(&self.file, *end, words)?;
-        let offset = *end;
-        *end += whole_pages(bytes);
-        Ok((words, offset))
+        let (offset, bytes) = ((*end)?, 8 * words as u64);
+        match reserve(&self.file, offset, bytes).and_then(|()| Words::of_file(&self.file, offset, words)) {
+            Ok(words) => {
+                *end = Some(offset + whole_pages(bytes));
+                Some((words, offset))
+            }
+            Err(error) => {
+                *end = None;
+                let path = self.path.display();
+                warn!("the journal {path} cannot grow: {error}; what finds no room in it is dropped and counted");
+                None
+            }
+        }
     }
 
     /// The words of a place in the file, if it has them.
     pub(crate) fn part(&self, offset: u64, words: u64) -> Option<Words> {
-        let end = *self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = (*self.end.lock().unwrap_or_else(PoisonError::into_inner))?;
         let fits = offset >= 8 * HEADER as u64 && words.checked_mul(8)?.checked_add(offset)? <= end;
         if !fits || whole_pages(offset) != offset {
             return None;

@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-use nixl_telemetry_log::warn;
-
 use crate::budget::Grant;
 use crate::journal::Journal;
 use crate::sync::Words;
@@ -45,15 +43,7 @@ impl Memory {
     fn make(&self, words: usize, grant: Grant) -> Option<Piece> {
         let (words, offset) = match &self.journal {
             None => (Words::anonymous(words).ok()?, 0),
-            Some(journal) => journal
-                .extend(words)
-                .inspect_err(|error| {
-                    warn!(
-                        "the journal {} cannot grow: {error}; what finds no room in it is dropped and counted",
-                        journal.path().display()
-                    );
-                })
-                .ok()?,
+            Some(journal) => journal.extend(words)?,
         };
         Some(Piece { words, offset, grant })
     }
