@@ -131,19 +131,18 @@ impl Segment {
         Self::new(length, start, memory.take(usize::try_from(length.checked_mul(2)?).ok()?))
     }
 
-    /// The place of the two words of a position.
+    /// The two words of a position; never `None`.
     #[inline]
-    fn place(&self, position: u64) -> usize {
-        // The number of words is a power of two, and no index reaches it.
+    fn pair(&self, position: u64) -> Option<&[AtomicU64; 2]> {
+        let pairs = self.slots.words.as_chunks::<2>().0;
+        // The number of pairs is a power of two, and no index reaches it: there is no code for that on the way of a record.
         #[expect(clippy::cast_possible_truncation, reason = "the mask is of the low bits only")]
-        let place = (position as usize).wrapping_mul(2) & (self.slots.words.len() - 1);
-        place
+        pairs.get(position as usize & pairs.len().wrapping_sub(1))
     }
 
     #[inline]
     fn slot(&self, position: u64) -> Slot {
-        let place = self.place(position);
-        let Some([first, second, ..]) = self.slots.words.get(place..) else { return Slot::default() };
+        let Some([first, second]) = self.pair(position) else { return Slot::default() };
         [first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)]
     }
 
@@ -547,9 +546,7 @@ impl Writer {
 
     #[inline]
     fn write(&mut self, slot: Slot) {
-        // Never none, and nothing here can panic: there is no code for that on the way of a record.
-        let place = self.segment.place(self.tail);
-        if let Some([first, second, ..]) = self.segment.slots.words.get(place..) {
+        if let Some([first, second]) = self.segment.pair(self.tail) {
             first.store(slot[0], Ordering::Relaxed);
             second.store(slot[1], Ordering::Relaxed);
         }

@@ -140,7 +140,7 @@ pub(crate) unsafe extern "C-unwind" fn add_xfer_stats(
     let transfer = transfer(us, is_write, bytes, post_us);
     // SAFETY: the caller vouches for the object.
     let agent = unsafe { Object::agent_id(this) };
-    if producers::at_hand(agent, |producer| producer.try_transfer(transfer)) != Some(true) {
+    if agent.and_then(|agent| producers::at_hand(agent, |producer| producer.try_transfer(transfer))) != Some(true) {
         // SAFETY: the caller's promise is passed on.
         unsafe { ours::add_xfer_stats(this, us, is_write, bytes, post_us) }
     }

@@ -3,6 +3,7 @@
 //! What lies where an agent believes a `nixlTelemetry` to be.
 
 use core::mem::offset_of;
+use core::num::NonZeroU64;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -16,7 +17,7 @@ pub(crate) struct Object {
     /// [`tag`] in an object of ours. NIXL's own collector has members of its own here, none of which points to us.
     tag: usize,
     /// [`Agent::id`], where a call has it at hand.
-    id: u64,
+    id: Option<NonZeroU64>,
     /// Whether anything of any transfer is recorded.
     keeps_transfers: bool,
 }
@@ -28,19 +29,20 @@ pub(crate) const KEEPS_TRANSFERS_AT: usize = offset_of!(Object, keeps_transfers)
 /// The telemetry of one agent.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    /// A number no other agent of the process ever has, and not 0.
-    id: u64,
+    /// A number no other agent of the process ever has.
+    id: NonZeroU64,
     pub(crate) recorder: Recorder,
     pub(crate) collector: Collector,
 }
 
 impl Agent {
     pub(crate) fn new(collector: Collector) -> Self {
-        static IDS: AtomicU64 = AtomicU64::new(1);
-        Self { id: IDS.fetch_add(1, Ordering::Relaxed), recorder: collector.recorder(), collector }
+        static IDS: AtomicU64 = AtomicU64::new(0);
+        let id = NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Ordering::Relaxed));
+        Self { id, recorder: collector.recorder(), collector }
     }
 
-    pub(crate) fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> NonZeroU64 {
         self.id
     }
 }
@@ -51,7 +53,7 @@ impl Object {
     /// # Safety
     /// `place` is valid for writing four words.
     pub(crate) unsafe fn fill(place: *mut Self, agent: Option<Agent>) {
-        let id = agent.as_ref().map_or(0, Agent::id);
+        let id = agent.as_ref().map(Agent::id);
         let recorder = agent.as_ref().map(|agent| &agent.recorder);
         let keeps_transfers = [Direction::Write, Direction::Read]
             .into_iter()
@@ -71,12 +73,12 @@ impl Object {
         unsafe { (&raw const (*this).agent).read().as_ref() }
     }
 
-    /// The number of the agent whose object this is; 0 if it goes without telemetry.
+    /// The number of the agent whose object this is; `None` if it goes without telemetry.
     ///
     /// # Safety
     /// As [`agent`](Self::agent).
     #[inline]
-    pub(crate) unsafe fn agent_id(this: *const Self) -> u64 {
+    pub(crate) unsafe fn agent_id(this: *const Self) -> Option<NonZeroU64> {
         // SAFETY: the caller vouches for the object.
         unsafe { (&raw const (*this).id).read() }
     }
@@ -103,7 +105,7 @@ impl Object {
                 return None;
             }
             let agent = (*this).agent;
-            this.write(Self { agent: ptr::null_mut(), tag: 0, id: 0, keeps_transfers: false });
+            this.write(Self { agent: ptr::null_mut(), tag: 0, id: None, keeps_transfers: false });
             Some((!agent.is_null()).then(|| Box::from_raw(agent)))
         }
     }

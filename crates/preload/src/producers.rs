@@ -9,6 +9,7 @@
 
 use core::arch::{asm, global_asm};
 use core::cell::RefCell;
+use core::num::NonZeroU64;
 use core::ptr;
 
 use nixl_telemetry_host::Producer;
@@ -31,7 +32,7 @@ struct Shortcut {
 struct Held(Vec<Own>);
 
 struct Own {
-    agent: u64,
+    agent: NonZeroU64,
     /// `None` if there was no room for one.
     producer: Option<Box<Producer>>,
     /// Records since then.
@@ -88,10 +89,10 @@ fn shortcuts() -> *mut Shortcut {
 
 /// The place of an agent's shortcut.
 #[inline]
-fn shortcut(agent: u64) -> *mut Shortcut {
+fn shortcut(agent: NonZeroU64) -> *mut Shortcut {
     // Only the low bits count.
     #[expect(clippy::cast_possible_truncation, reason = "all but the low bits are masked away")]
-    let place = agent as usize & (SHORTCUTS - 1);
+    let place = agent.get() as usize & (SHORTCUTS - 1);
     // SAFETY: within the thread's shortcuts.
     unsafe { shortcuts().add(place) }
 }
@@ -101,12 +102,12 @@ fn shortcut(agent: u64) -> *mut Shortcut {
 /// What is called must not record, and not end the thread.
 // Always: it is most of what a transfer costs.
 #[inline(always)]
-pub(crate) fn at_hand<R>(agent: u64, use_it: impl FnOnce(&mut Producer) -> R) -> Option<R> {
+pub(crate) fn at_hand<R>(agent: NonZeroU64, use_it: impl FnOnce(&mut Producer) -> R) -> Option<R> {
     let shortcut = shortcut(agent);
     // SAFETY: the memory is the thread's own. A shortcut with a number leads to a producer that `HELD` owns, in a box that
     // does not move: whoever takes it out of there takes the shortcut away first. Nobody else uses it, since only this
     // function and `with` hand it out, to calls that do not come here again.
-    unsafe { ((*shortcut).agent == agent && agent != 0).then(|| use_it(&mut *(*shortcut).producer)) }
+    unsafe { ((*shortcut).agent == agent.get()).then(|| use_it(&mut *(*shortcut).producer)) }
 }
 
 /// Calls `use_it` with the calling thread's producer for this agent; `None` if there is none, because there is no room or
@@ -119,7 +120,7 @@ pub(crate) fn with<R>(agent: &Agent, use_it: impl FnOnce(&mut Producer) -> R) ->
         let mut held = held.try_borrow_mut().ok()?;
         let producer = ptr::from_mut(held.producer(agent)?);
         // SAFETY: the memory is the thread's own.
-        unsafe { shortcut(agent.id()).write(Shortcut { agent: agent.id(), producer }) };
+        unsafe { shortcut(agent.id()).write(Shortcut { agent: agent.id().get(), producer }) };
         Some(())
     });
     found.ok()??;
@@ -159,7 +160,7 @@ impl Drop for Own {
         let shortcut = shortcut(self.agent);
         // SAFETY: the memory is the thread's own.
         unsafe {
-            if (*shortcut).agent == self.agent {
+            if (*shortcut).agent == self.agent.get() {
                 (*shortcut).agent = 0;
             }
         }
