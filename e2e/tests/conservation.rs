@@ -10,8 +10,8 @@ use nixl_telemetry_testkit as testkit;
 use serde::Deserialize;
 
 const POLICIES: [&str; 3] = ["drop_newest", "drop_oldest", "block:5"];
-/// How long each of the thirteen runs records.
-const MILLISECONDS: &str = "800";
+/// How long each of the thirteen runs records, in milliseconds; csv writes a gigabyte in ten seconds and more.
+const DURATION: &str = "NIXL_TELEMETRY_TEST_RECORD_MS";
 
 /// What the recording program prints.
 #[derive(Debug, Deserialize)]
@@ -81,7 +81,7 @@ fn run(sinks: &[&str], variables: &[(&str, &str)]) -> Run {
     let program = "nixl-telemetry-e2e-record";
     let arguments = ["--release", "--package", "nixl-telemetry-e2e", "--bin", program];
     let output = nixl_command(&testkit::artifact(&arguments, program))
-        .arg(MILLISECONDS)
+        .arg(std::env::var(DURATION).as_deref().unwrap_or("800"))
         .args(sinks)
         .env("NIXL_TELEMETRY_ENABLE", "y")
         .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())
