@@ -13,6 +13,8 @@ thread_local! {
     static LAST: Cell<Option<Box<Entry>>> = const { Cell::new(None) };
     #[expect(clippy::vec_box, reason = "an entry goes back and forth as the one pointer it is")]
     static OTHERS: RefCell<Vec<Box<Entry>>> = const { RefCell::new(Vec::new()) };
+    /// The collector that had no room last, and for how many records it is not asked again.
+    static REFUSED: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
 }
 
 /// A collector that has no room for a producer is asked again after so many records.
@@ -40,11 +42,6 @@ pub(crate) fn with(shared: &Arc<Shared>, record: impl FnOnce(&mut Producer)) -> 
         Some(())
     });
     matches!(done, Ok(Some(())))
-}
-
-thread_local! {
-    /// The collector that had no room last, and for how many records it is not asked again.
-    static REFUSED: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
 }
 
 /// The entry of this collector, in place of `other`.

@@ -27,8 +27,8 @@ pub static ENABLE: Setting<bool> = Setting::optional(
 pub static BUFFER_SIZE: Setting<u64> = Setting::new(
     "NIXL_TELEMETRY_BUFFER_SIZE",
     "4096",
-    "Events handed to exporters at once, at most, and never more than 4096. If set, also the events of one thread that may wait for a flush, beyond \
-     which they are dropped and counted; if unset, only NIXL_TELEMETRY_MEMORY_BUDGET bounds them.",
+    "Events handed to exporters at once, at most, and never more than 4096. If set, also the events of one thread that may \
+     wait for a flush, beyond which they are dropped and counted; if unset, only NIXL_TELEMETRY_MEMORY_BUDGET bounds them.",
 )
 .unit("events")
 .check("a decimal or 0x-hex number from 1 to 18446744073709551615", |size| *size > 0);
