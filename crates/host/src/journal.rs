@@ -78,7 +78,7 @@ const HANDED: usize = 32;
 const BATCH_TOTALS: usize = HANDED + totals::WORDS;
 const BATCH_HANDED: usize = BATCH_TOTALS + totals::WORDS;
 const MEMOS: usize = 320;
-const MEMO_WORDS: usize = 8;
+const MEMO_WORDS: usize = size_of::<MemoWords>() / 8;
 /// Exporters that have one.
 pub(crate) const MOST_EXPORTERS: usize = 16;
 

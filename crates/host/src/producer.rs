@@ -130,8 +130,8 @@ impl Producer {
         if self.forks != fork::forks() {
             return self.move_on(record, events);
         }
-        if self.shared.staging.drops_at_once(&self.writer, record, events) {
-            return self.shared.staging.drop_at_once(&mut self.writer, record);
+        if self.shared.staging.drop_at_once(&mut self.writer, record, events) {
+            return;
         }
         let (now, seen) = self.shared.clock.read();
         let time = (now != self.told).then(|| Record::time(now));

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nixl_telemetry_event::BatchId;
+
 use crate::journal::{self, Batch, Journal};
 use crate::lane::{Lane, Pushed, Writer};
 use crate::memory::Memory;
@@ -31,8 +33,8 @@ use crate::totals::Totals;
 const GRACE: Duration = Duration::from_millis(10);
 /// Records after which a thread takes the long way, which looks at the clock.
 const CHUNK: u64 = 256;
-/// The most events of a batch, so that with a report there are 4096.
-pub(crate) const MOST_EVENTS: u64 = 4092;
+/// The most events of a batch, in whole transfers and with room for a report.
+pub(crate) const MOST_EVENTS: u64 = BatchId::MOST_EVENTS as u64 - record::MOST_EVENTS;
 
 /// What the flush thread does: works, or sleeps until there is something, or until its deadline.
 const AWAKE: u8 = 0;
@@ -245,15 +247,16 @@ impl Staging {
         }
     }
 
-    /// Whether a record of a thread that found no room need not try again: nothing has been read since.
-    pub(crate) fn drops_at_once(&self, writer: &Writer, record: &Record, events: u64) -> bool {
-        self.rules.overflow == Overflow::DropNewest && writer.is_still_full(record, events) && !self.is_closed()
-    }
-
-    /// Adds up a record that need not try.
-    pub(crate) fn drop_at_once(&self, writer: &mut Writer, record: &Record) {
+    /// Adds up a record that need not try, because nothing has been read since one that wanted no more found no room; false
+    /// if it has to.
+    pub(crate) fn drop_at_once(&self, writer: &mut Writer, record: &Record, events: u64) -> bool {
+        let is_sure = self.rules.overflow == Overflow::DropNewest && writer.is_still_full(record, events);
+        if !is_sure || self.is_closed() {
+            return false;
+        }
         writer.lose(record, &self.rules.expansion);
         self.pushed();
+        true
     }
 
     /// Takes a record the long way, after the time if one is given. True if it was written, and the time with it.
