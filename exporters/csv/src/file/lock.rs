@@ -21,16 +21,16 @@ pub(super) struct Lock {
 
 impl Lock {
     /// How long to wait for somebody who holds the lock, usually for microseconds.
-    const PATIENCE: Duration = Duration::from_secs(1);
+    pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
-    /// Takes the lock, waiting a while if `patient`, or goes without it: a process that was stopped in the wrong moment
-    /// must not stop everybody else.
-    pub(super) fn take(file: &Arc<File>, patient: bool) -> io::Result<Self> {
+    /// Takes the lock, waiting that long at most, or goes without it: a process that was stopped in the wrong moment must
+    /// not stop everybody else.
+    pub(super) fn take(file: &Arc<File>, patience: Duration) -> io::Result<Self> {
         let started = Instant::now();
         let held = loop {
             match flock(file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break true,
-                Err(Errno::WOULDBLOCK) if patient && started.elapsed() < Self::PATIENCE => {
+                Err(Errno::WOULDBLOCK) if started.elapsed() < patience => {
                     thread::sleep(Duration::from_micros(200));
                 }
                 // Nobody lets go, or the file system knows no locks.

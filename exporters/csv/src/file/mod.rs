@@ -19,6 +19,7 @@ use std::{
     num::NonZero,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nixl_telemetry_sdk::warn;
@@ -41,6 +42,8 @@ pub(crate) struct CsvFile {
     header: String,
     rotation: Option<Rotation>,
     open: Open,
+    /// How long to wait for the lock.
+    patience: Duration,
     /// The lock could not be had last time: do not wait for it again until somebody has let go.
     impatient: bool,
 }
@@ -66,10 +69,19 @@ impl CsvFile {
     /// # Errors
     /// If the path is no place for a file, or the file has another header: rows of two sorts are not mixed.
     pub(crate) fn open(path: PathBuf, header: String, rotation: Option<Rotation>) -> Result<Self, FileError> {
+        Self::open_patiently(path, header, rotation, Lock::PATIENCE)
+    }
+
+    fn open_patiently(
+        path: PathBuf,
+        header: String,
+        rotation: Option<Rotation>,
+        patience: Duration,
+    ) -> Result<Self, FileError> {
         let error = |what| FileError { path: path.clone(), what };
         let path = std::path::absolute(&path).map_err(|cause| error(describe(&cause)))?;
         let open = Open::new(&path).map_err(error)?;
-        let mut this = Self { path, header, rotation, open, impatient: false };
+        let mut this = Self { path, header, rotation, open, patience, impatient: false };
         // An append of nothing: it begins an empty file, and looks at one that is not.
         this.append(b"", &|_| {})?;
         Ok(this)
@@ -150,7 +162,8 @@ impl CsvFile {
     fn lock_current(&mut self) -> Result<Lock, String> {
         // Who keeps replacing the file, or a file system that cannot say which is which, must not hold us up.
         for _ in 0..16 {
-            let lock = Lock::take(&self.open.file, !self.impatient).map_err(|error| describe(&error))?;
+            let patience = if self.impatient { Duration::ZERO } else { self.patience };
+            let lock = Lock::take(&self.open.file, patience).map_err(|error| describe(&error))?;
             self.impatient = !lock.held;
             let open = self.open.file.metadata().map_err(|error| describe(&error))?;
             let named = fs::symlink_metadata(&self.path);
@@ -260,7 +273,8 @@ mod tests {
 
     fn rotating(path: &Path, max_size: u64, keep: u32) -> CsvFile {
         let rotation = Rotation { max_size: NonZero::new(max_size).unwrap(), keep };
-        CsvFile::open(path.to_owned(), HEADER.into(), Some(rotation)).unwrap()
+        // Who goes without the lock cannot rotate, and makes a file too big: on a busy machine a second is soon over.
+        CsvFile::open_patiently(path.to_owned(), HEADER.into(), Some(rotation), Duration::from_secs(600)).unwrap()
     }
 
     fn read(path: impl AsRef<Path>) -> String {
