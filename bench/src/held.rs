@@ -11,6 +11,9 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 use nixl_telemetry_abi::raw::{self, CxxString};
 use nixl_telemetry_event::{Event, Generation, Kind};
 
+/// What creates the plugin `BUFFER` in a `libnixl.so`.
+pub const BUFFER: &str = "_Z24createStaticBUFFERPluginv";
+
 /// An exporter held as a NIXL of one generation holds it: no guard, no conversion, a virtual call for each event.
 pub struct Held {
     exporter: *mut raw::Exporter,
@@ -25,19 +28,32 @@ impl Held {
     /// # Panics
     /// If the plugin cannot be loaded, or does not speak the generation's plugin API.
     pub fn load(plugin: &Path, generation: Generation, agent: &str) -> Self {
-        // SAFETY: the benchmark loads plugins it has just built; their init functions take no arguments.
+        Self::create(plugin, raw::INIT_SYMBOL, generation, agent)
+    }
+
+    /// Creates an exporter of the plugin that is built into a `libnixl.so`, [`BUFFER`] say.
+    ///
+    /// # Panics
+    /// As above.
+    pub fn built_in(libnixl: &Path, creator: &str, generation: Generation, agent: &str) -> Self {
+        Self::create(libnixl, creator, generation, agent)
+    }
+
+    fn create(library: &Path, init: &str, generation: Generation, agent: &str) -> Self {
+        let what = library.display();
+        // SAFETY: the benchmark loads plugins it has just built, and NIXLs; their init functions take no arguments.
         unsafe {
-            let library = Library::open(Some(plugin), RTLD_NOW | RTLD_LOCAL).expect("the plugin loads");
-            let init: Symbol<raw::InitFn> = library.get(raw::INIT_SYMBOL.as_bytes()).expect("it exports init");
+            let library = Library::open(Some(library), RTLD_NOW | RTLD_LOCAL).expect("the library loads");
+            let init: Symbol<raw::InitFn> = library.get(init.as_bytes()).expect("it exports init");
             let object = init();
-            assert!(!object.is_null(), "{}: init returned null", plugin.display());
-            assert_eq!((*object).api_version, generation.plugin_api(), "{}", plugin.display());
+            assert!(!object.is_null(), "{what}: init returned null");
+            assert_eq!((*object).api_version, generation.plugin_api(), "{what}");
             let mut params = MaybeUninit::<raw::InitParams>::zeroed();
             CxxString::emplace(&raw mut (*params.as_mut_ptr()).agent_name, agent);
             (*params.as_mut_ptr()).max_events_buffered = 4096;
             let mut exporter = ptr::null_mut();
             (*object).create.expect("it creates exporters")(&raw mut exporter, params.as_ptr());
-            assert!(!exporter.is_null(), "{}: create returned null", plugin.display());
+            assert!(!exporter.is_null(), "{what}: create returned null");
             std::mem::forget(library);
             Self { exporter, generation }
         }

@@ -16,6 +16,7 @@ mod detect;
 mod install;
 mod plugin;
 mod recover;
+mod rings;
 mod run;
 
 use std::process::ExitCode;

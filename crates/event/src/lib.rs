@@ -9,6 +9,8 @@
 //! * [`Kind`], [`Category`], [`Status`], [`Unit`]: NIXL's names and numbers, from one table.
 //! * [`Layout`] and [`layout`]: the four binary forms an event has had, side by side, from bytes to [`Event`] and back.
 //! * [`Generation`]: which layout, plugin API and ring version a release speaks.
+//! * [`json`]: the JSON form of an event; [`fnmatch`]: names by pattern, as NIXL's allowlist has them;
+//!   [`escape_file_name`]: the name of an agent as the name of a file.
 //! * [`Total`], [`BatchId`], [`Memo`]: what this project's host and plugins tell each other besides events.
 //!
 //! One name means one thing in every release: old releases report errors as `NIXL_ERR_NOT_FOUND`, new ones as number
@@ -32,7 +34,10 @@
 mod batch_id;
 mod category;
 mod event;
+mod file_name;
+mod fnmatch;
 mod generation;
+pub mod json;
 mod kind;
 pub mod layout;
 mod memo;
@@ -42,6 +47,8 @@ mod total;
 pub use batch_id::BatchId;
 pub use category::Category;
 pub use event::{Event, Name};
+pub use file_name::{escape_file_name, unescape_file_name};
+pub use fnmatch::fnmatch;
 pub use generation::{Generation, ParseGenerationError};
 pub use kind::{Kind, Unit};
 pub use layout::Layout;

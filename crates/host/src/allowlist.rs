@@ -2,9 +2,7 @@
 
 //! Which events are recorded at all.
 
-use nixl_telemetry_event::Kind;
-
-use crate::fnmatch::fnmatch;
+use nixl_telemetry_event::{Kind, fnmatch};
 
 /// The resolved value of [`crate::settings::ENABLED_METRICS`].
 #[derive(Debug)]

@@ -76,7 +76,6 @@ mod counts;
 mod error;
 mod exit;
 mod flusher;
-mod fnmatch;
 mod fork;
 mod in_flight;
 mod journal;

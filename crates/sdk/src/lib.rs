@@ -77,7 +77,7 @@ mod template;
 pub mod testing;
 mod timed;
 
-pub use nixl_telemetry_event::{BatchId, Category, Event, Kind, Memo, Name, Status, Total, Unit};
+pub use nixl_telemetry_event::{BatchId, Category, Event, Kind, Memo, Name, Status, Total, Unit, escape_file_name};
 pub use nixl_telemetry_log::{debug, error, info, trace, warn};
 pub use nixl_telemetry_settings::{
     Describe, Dialect, Found, Malformed, Millis, Origin, Setting, Settings, TomlValue, Value, markdown_table, one_of,
@@ -88,7 +88,7 @@ pub use crate::{
     batch::{Batch, Iter},
     exporter::{Error, Exporter},
     pump::Counts,
-    template::{PathTemplate, escape_file_name},
+    template::PathTemplate,
 };
 
 /// Makes a type that implements [`Exporter`] the exporter of this shared library.

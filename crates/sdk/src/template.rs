@@ -2,11 +2,11 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fmt::Write as _,
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     path::PathBuf,
 };
 
+use nixl_telemetry_event::escape_file_name;
 use nixl_telemetry_settings::{Dialect, Malformed, Value};
 
 use crate::Agent;
@@ -89,23 +89,6 @@ impl Value for PathTemplate {
     }
 }
 
-/// A text as one file name: letters, digits, `-`, `_` and `.` stay, every other byte becomes `%` and two hexadecimal
-/// digits, and so does a leading dot. Different texts have different names.
-pub fn escape_file_name(text: &str) -> String {
-    let mut name = String::with_capacity(text.len());
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'.' if at > 0 => name.push('.'),
-            b'-' | b'_' => name.push(char::from(byte)),
-            byte if byte.is_ascii_alphanumeric() => name.push(char::from(byte)),
-            byte => {
-                let _ = write!(name, "%{byte:02X}");
-            }
-        }
-    }
-    name
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -138,23 +121,6 @@ mod tests {
         for text in ["", "{agnet}.csv", "{agent", "agent}", "{}"] {
             let error = Settings::from_pairs([("FILE", text)]).get(&FILE).unwrap_err().to_string();
             assert_eq!(error, format!("FILE is {text:?} (environment): expected {}", PathTemplate::EXPECTED));
-        }
-    }
-
-    #[test]
-    fn names_do_not_meet_and_do_not_leave_the_folder() {
-        let table = [
-            ("agentA", "agentA"),
-            ("a.b-c_d", "a.b-c_d"),
-            ("..", "%2E."),
-            (".", "%2E"),
-            ("a/b", "a%2Fb"),
-            ("a%2Fb", "a%252Fb"),
-            ("a\0b\n", "a%00b%0A"),
-            ("", ""),
-        ];
-        for (text, name) in table {
-            assert_eq!(escape_file_name(text), name, "{text:?}");
         }
     }
 }

@@ -11,7 +11,7 @@
 /// `*` stands for any characters, `?` for one, `[…]` for one of a set, `[!…]` and `[^…]` for one outside it; a
 /// backslash takes the next character literally. A `[` without its `]` is an ordinary character, a backslash at the end
 /// of the pattern fits nothing.
-pub(crate) fn fnmatch(pattern: &str, text: &str) -> bool {
+pub fn fnmatch(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut read) = (0, 0);
     // Where to go on after the last star: the pattern behind it, and the text it has not swallowed yet.

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Making a writer's file, without touching anybody else's.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nixl_telemetry_shm::{NewFile, lock, reserve};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use crate::header::{HEADER_SIZE, Header};
+use crate::reader::no_file;
+use crate::writer::{Form, Keep};
+use crate::{CreateError, Malformed, Shape};
+
+/// How a [`Writer`](crate::Writer) makes its file.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Number of slots, a power of two; one always stays free. Defaults to NIXL's 4096.
+    pub capacity: u64,
+    /// What is written. Defaults to [`Form::Current`].
+    pub form: Form,
+    /// What gives way when the ring is full. Defaults to [`Keep::Oldest`], as with NIXL.
+    pub keep: Keep,
+    /// The file's permissions. Defaults to 0600; NIXL's own are 0644 less the process's mask.
+    pub mode: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { capacity: 4096, form: Form::Current, keep: Keep::Oldest, mode: 0o600 }
+    }
+}
+
+/// The largest number of slots, with which a file has 60 GiB.
+const MOST: u64 = 1 << 30;
+
+impl Options {
+    /// The shape of the file.
+    pub(crate) fn shape(&self) -> Result<Shape, CreateError> {
+        let Self { capacity, .. } = *self;
+        if !capacity.is_power_of_two() || !(2..=MOST).contains(&capacity) {
+            return Err(CreateError::Capacity { capacity });
+        }
+        let (version, layout) = self.form.version_and_layout();
+        Ok(Shape { version, layout, capacity })
+    }
+
+    /// Makes the file, or takes one that a writer has left; `begin` fills in its header, and maps it.
+    ///
+    /// A ring of the same shape is begun anew where it is, so that readers that have it open go on, as with NIXL. One of
+    /// another shape is replaced: whoever has the old one mapped keeps it whole.
+    pub(crate) fn make<T>(
+        &self,
+        path: &Path,
+        begin: impl Fn(&File) -> io::Result<T>,
+    ) -> Result<(File, Claim, T), CreateError> {
+        let shape = self.shape()?;
+        loop {
+            match self.take(path, shape)? {
+                Some((file, claim)) => {
+                    let begun = begin(&file)?;
+                    return Ok((file, claim, begun));
+                }
+                None => {
+                    let new = NewFile::create(path)?;
+                    new.file().set_permissions(Permissions::from_mode(self.mode))?;
+                    reserve(new.file(), 0, shape.size())?;
+                    let begun = begin(new.file())?;
+                    let Some(claim) = Claim::new(&new.file().metadata()?) else { return Err(CreateError::Taken) };
+                    if !lock_or_go_without(new.file())? {
+                        return Err(CreateError::Taken);
+                    }
+                    match new.publish() {
+                        Ok(file) => return Ok((file, claim, begun)),
+                        // Somebody was faster; see whether it can be had.
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The file at the path if it can be begun anew. `None` if there is none, or none any more.
+    fn take(&self, path: &Path, shape: Shape) -> Result<Option<(File, Claim)>, CreateError> {
+        let metadata = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(what) = no_file(&metadata) {
+            return Err(CreateError::NoFile { what });
+        }
+        let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if owner != user {
+            return Err(CreateError::Foreign { owner, user });
+        }
+        // Before the file is opened: closing it would take the lock from another writer of this process.
+        let Some(claim) = Claim::new(&metadata) else { return Err(CreateError::Taken) };
+        let file = match openat(CWD, path, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(io::Error::from(error).into()),
+        };
+        let opened = file.metadata()?;
+        if (opened.dev(), opened.ino()) != (metadata.dev(), metadata.ino()) {
+            // Replaced in between.
+            return self.take(path, shape);
+        }
+        if !lock_or_go_without(&file)? {
+            return Err(CreateError::Taken);
+        }
+        match found(&file, opened.len()) {
+            Ok(found) if found == shape && opened.blocks() * 512 >= shape.size() => {
+                file.set_permissions(Permissions::from_mode(self.mode))?;
+                // Nothing changes but the time of the last change, by which readers know.
+                file.set_len(shape.size())?;
+                Ok(Some((file, claim)))
+            }
+            Ok(_) | Err(Malformed::Unfinished | Malformed::Size { .. } | Malformed::Position { .. }) => {
+                fs::remove_file(path)?;
+                Ok(None)
+            }
+            // Somebody has made it for us, or took its contents away.
+            Err(Malformed::Short { size: 0 }) => {
+                fs::remove_file(path)?;
+                Ok(None)
+            }
+            Err(malformed) => Err(CreateError::Other(malformed)),
+        }
+    }
+}
+
+fn found(file: &File, size: u64) -> Result<Shape, Malformed> {
+    let mut bytes = [0; HEADER_SIZE];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => Shape::of(&Header::decode(&bytes), size),
+        Err(_) => Err(Malformed::Short { size }),
+    }
+}
+
+/// False if another process has the lock; a file system without locks has nobody who holds one.
+fn lock_or_go_without(file: &File) -> io::Result<bool> {
+    match lock(file) {
+        Err(error) if [Some(Errno::NOLCK), Some(Errno::NOTSUP)].contains(&Errno::from_io_error(&error)) => Ok(true),
+        result => result,
+    }
+}
+
+/// That a file is written by this process. The lock does not tell writers of one process apart.
+#[derive(Debug)]
+pub(crate) struct Claim((u64, u64));
+
+static CLAIMED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
+fn claimed() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
+    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Claim {
+    fn new(metadata: &fs::Metadata) -> Option<Self> {
+        let file = (metadata.dev(), metadata.ino());
+        // Made only if it is one: dropping it gives the file back.
+        let is_new = claimed().insert(file);
+        is_new.then(|| Self(file))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        claimed().remove(&self.0);
+    }
+}
