@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use nixl_telemetry_event::Generation;
 use nixl_telemetry_loader::SearchPath;
 use nixl_telemetry_settings::Settings;
 
@@ -152,6 +153,8 @@ impl Abandoned {
             agent: Arc::clone(&agent),
             buffer_size: staging::MOST_EVENTS,
             search_path: path,
+            generation: Generation::V1_5,
+            reports_drops: false,
             // Where there was no exporter, there is none now.
             has_sinks: names.is_empty(),
             needs_all: true,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nixl_telemetry_event::Kind;
+use nixl_telemetry_event::{Generation, Kind};
 use nixl_telemetry_loader::SearchPath;
 use nixl_telemetry_log::{error, warn};
 use nixl_telemetry_settings::{Origin, Settings};
@@ -37,6 +37,7 @@ pub struct Builder {
     exporters: Vec<String>,
     sinks: Vec<(String, Box<dyn Sink>)>,
     search_path: Option<SearchPath>,
+    generation: Generation,
 }
 
 /// What a forked child needs to make a collector like its parent's.
@@ -44,6 +45,7 @@ pub(crate) struct Recipe {
     agent: Arc<str>,
     settings: Settings,
     search_path: Option<SearchPath>,
+    generation: Generation,
     /// Names of the sinks that are the parent's own.
     sinks: Vec<String>,
 }
@@ -57,6 +59,7 @@ impl Builder {
             exporters: Vec::new(),
             sinks: Vec::new(),
             search_path: None,
+            generation: Generation::V1_5,
         }
     }
 
@@ -92,6 +95,12 @@ impl Builder {
         self
     }
 
+    /// The release of NIXL this stands in for, whose ring files `BUFFER` writes. Defaults to the newest.
+    pub fn generation(mut self, generation: Generation) -> Self {
+        self.generation = generation;
+        self
+    }
+
     /// Creates the exporters and starts the flush thread, or returns `None` if telemetry is off.
     ///
     /// Telemetry is on if [`ENABLE`] says so, or if it is not set and the program
@@ -119,6 +128,7 @@ impl Builder {
             agent: Arc::clone(&agent),
             settings: lenient.settings().clone(),
             search_path: self.search_path,
+            generation: self.generation,
             sinks: self.sinks.iter().map(|(name, _)| name.clone()).collect(),
         };
         let sinks = self.sinks.into_iter().map(|(name, sink)| (name, Some(sink)));
@@ -150,9 +160,18 @@ impl Recipe {
         let budget = lenient.get(&MEMORY_BUDGET)?;
         let shutdown_timeout = lenient.get(&SHUTDOWN_TIMEOUT)?.duration();
 
+        let reports_drops = allowlist.allows(Kind::TELEMETRY_EVENTS_DROPPED);
         let has_sinks = !self.sinks.is_empty();
         let search_path = self.search_path.clone();
-        let context = Context { agent: Arc::clone(agent), buffer_size, search_path, has_sinks, needs_all: false };
+        let context = Context {
+            agent: Arc::clone(agent),
+            buffer_size,
+            search_path,
+            generation: self.generation,
+            reports_drops,
+            has_sinks,
+            needs_all: false,
+        };
         let mut exporters = choose::choose(context, lenient)?;
         for (name, sink) in sinks {
             let problem = sink.is_none().then(|| "belongs to the process that was forked".to_owned());
@@ -162,7 +181,6 @@ impl Recipe {
         let outlets: Vec<_> = exporters.into_iter().map(|(outlet, _)| outlet).collect();
 
         let expansion = Expansion::new(&allowlist);
-        let reports_drops = allowlist.allows(Kind::TELEMETRY_EVENTS_DROPPED);
         let journal = journal(agent, lenient, &outlets, (expansion, reports_drops))?;
         let origin = journal.as_ref().map_or_else(journal::new_origin, |journal| journal.origin());
         let journal = journal.map(Arc::new);
@@ -203,11 +221,12 @@ impl Recipe {
     /// who could be told.
     pub(crate) fn inherit(&self) -> Option<Arc<Shared>> {
         let settings = self.settings.clone().with_override(ON_ERROR.name(), "degrade");
-        let Self { agent, search_path, sinks, .. } = self;
+        let Self { agent, search_path, generation, sinks, .. } = self;
         let recipe = Self {
             agent: Arc::clone(agent),
             settings: settings.clone(),
             search_path: search_path.clone(),
+            generation: *generation,
             sinks: sinks.clone(),
         };
         let mut lenient = Lenient::new(agent, settings);

@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
+use nixl_telemetry_event::Generation;
 use nixl_telemetry_loader::{CreateError, Plugin, SearchPath};
 use nixl_telemetry_log::{error, info, warn};
 use nixl_telemetry_settings::Found;
 
+use crate::buffer::Buffer;
 use crate::lenient::Lenient;
 use crate::outlet::Outlet;
 use crate::settings::{DIR, EXPORTER, OnError};
@@ -32,6 +34,10 @@ pub(crate) struct Context {
     pub(crate) buffer_size: u64,
     /// Where plugins are; `None` for where the settings say.
     pub(crate) search_path: Option<SearchPath>,
+    /// The release whose ring files are written.
+    pub(crate) generation: Generation,
+    /// Whether what is dropped is an event.
+    pub(crate) reports_drops: bool,
     /// Whether the program has sinks of its own, so that none has to be made up.
     pub(crate) has_sinks: bool,
     /// Whether there is no going on without one of them: then an address that is taken is an error like any other.
@@ -110,9 +116,10 @@ fn create(context: &Context, lenient: &mut Lenient<'_>, name: &str) -> Result<Bo
     match name {
         NOP => return Ok(Box::new(Nop)),
         BUFFER => {
-            let setting = EXPORTER.name();
-            let cause = format!("this collector writes no ring files: expected {setting} to name a plugin, or {NOP}");
-            return Err(Refusal::Broken(cause));
+            return match Buffer::create(context, lenient) {
+                Ok(buffer) => Ok(Box::new(buffer)),
+                Err(cause) => Err(Refusal::Broken(cause)),
+            };
         }
         _ => {}
     }

@@ -68,6 +68,7 @@ mod abandoned;
 mod allowlist;
 mod block;
 mod budget;
+mod buffer;
 mod builder;
 mod choose;
 mod clock;

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nixl_telemetry_settings::{Describe, Dialect, Malformed, Millis, Setting, Value, one_of};
+use nixl_telemetry_settings::{Describe, Dialect, FileMode, Malformed, Millis, Setting, Value, one_of};
 // With `degrade` an unusable setting keeps its default and an exporter's events are dropped and counted; with `fail` the
 // collector is not created, as in NIXL.
 pub use nixl_telemetry_settings::{ON_ERROR, OnError};
@@ -28,7 +28,8 @@ pub static BUFFER_SIZE: Setting<u64> = Setting::new(
     "NIXL_TELEMETRY_BUFFER_SIZE",
     "4096",
     "Events handed to exporters at once, at most, and never more than 4096. If set, also the events of one thread that may \
-     wait for a flush, beyond which they are dropped and counted; if unset, only NIXL_TELEMETRY_MEMORY_BUDGET bounds them.",
+     wait for a flush, beyond which they are dropped and counted; if unset, only NIXL_TELEMETRY_MEMORY_BUDGET bounds them. \
+     Also the slots of a ring file of BUFFER, a power of two.",
 )
 .unit("events")
 .check("a decimal or 0x-hex number from 1 to 18446744073709551615", |size| *size > 0);
@@ -51,6 +52,39 @@ pub static DIR: Setting<PathBuf> = Setting::optional(
     "NIXL_TELEMETRY_DIR",
     "Directory of the ring files of BUFFER; being set, it chooses BUFFER where no exporter is named.",
 );
+
+/// What gives way where a ring file is full.
+pub static BUFFER_KEEP: Setting<BufferKeep> = Setting::new(
+    "NIXL_TELEMETRY_BUFFER_KEEP",
+    "oldest",
+    "What a full ring file of BUFFER keeps: oldest, with which new events are refused and counted until somebody takes \
+     some out, as with NIXL; or newest, for readers that only look.",
+);
+
+/// Who may read a ring file.
+pub static BUFFER_MODE: Setting<FileMode> = Setting::new(
+    "NIXL_TELEMETRY_BUFFER_MODE",
+    "600",
+    "Permissions of the ring files of BUFFER, in octal; NIXL's own are 644.",
+);
+
+/// The values of [`BUFFER_KEEP`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BufferKeep {
+    /// What happened first.
+    Oldest,
+    /// What happened last.
+    Newest,
+}
+
+impl Value for BufferKeep {
+    const TYPE: &'static str = "word";
+    const EXPECTED: &'static str = "oldest or newest";
+
+    fn from_env(text: &OsStr, _: Dialect) -> Result<Self, Malformed> {
+        one_of(text, &[("oldest", Self::Oldest), ("newest", Self::Newest)])
+    }
+}
 
 /// Which events are recorded at all.
 pub static ENABLED_METRICS: Setting<String> = Setting::new(
@@ -150,6 +184,8 @@ pub static SETTINGS: &[&dyn Describe] = &[
     &RUN_INTERVAL,
     &EXPORTER,
     &DIR,
+    &BUFFER_KEEP,
+    &BUFFER_MODE,
     &ENABLED_METRICS,
     &ON_ERROR,
     &SHUTDOWN_TIMEOUT,

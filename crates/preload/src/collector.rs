@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use nixl_telemetry_host::settings::{DIR, ENABLE, EXPORTER};
+use nixl_telemetry_event::Generation;
+use nixl_telemetry_host::settings::ENABLE;
 use nixl_telemetry_host::{Collector, Error};
 use nixl_telemetry_loader::{PLUGIN_DIR, PLUGIN_PATH, SearchPath};
 use nixl_telemetry_settings::Settings;
@@ -13,30 +14,22 @@ use crate::object::Agent;
 
 /// The telemetry of an agent that has it on: every release decides that before it calls its collector.
 ///
-/// `exporter` is one that the caller names, instead of the settings. `None`, after a log line, if the system gives no
+/// `exporter` is one that the caller names, instead of the settings; `generation` is the caller's. `None`, after a log line, if the system gives no
 /// thread.
 pub(crate) fn collect(
     agent: &str,
     exporter: Option<&str>,
     settings: Settings,
     path: SearchPath,
+    generation: Generation,
 ) -> Result<Option<Agent>, Error> {
     let settings = settings.with_override(ENABLE.name(), "y");
-    let mut builder = Collector::builder(agent).settings(settings).search_path(path);
+    let mut builder = Collector::builder(agent).settings(settings).search_path(path).generation(generation);
     if let Some(exporter) = exporter {
         builder = builder.exporter(exporter);
     }
     let collector = builder.build()?;
     Ok(collector.map(Agent::new))
-}
-
-/// Whether the settings ask for NIXL's ring file, which only NIXL's own collector writes.
-pub(crate) fn wants_ring(settings: &Settings) -> bool {
-    let named = settings.find(&EXPORTER).ok().flatten().map(|found| found.value).filter(|name| !name.is_empty());
-    match named {
-        Some(name) => name == "BUFFER",
-        None => settings.find(&DIR).is_ok_and(|found| found.is_some()),
-    }
 }
 
 /// Where exporters are looked for: the directories the user names, ours, NIXL's.
@@ -51,20 +44,6 @@ pub(crate) fn search_path(settings: &Settings, ours: Option<PathBuf>, library: O
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_ring_is_nixls() {
-        let check = |pairs: &[(&str, &str)], expected| {
-            assert_eq!(wants_ring(&Settings::from_pairs(pairs.iter().copied())), expected, "{pairs:?}");
-        };
-        let (exporter, dir) = ("NIXL_TELEMETRY_EXPORTER", "NIXL_TELEMETRY_DIR");
-        check(&[], false);
-        check(&[(exporter, "BUFFER"), (dir, "/x")], true);
-        check(&[(exporter, ""), (dir, "/x")], true);
-        check(&[(dir, "")], true);
-        check(&[(exporter, "csv"), (dir, "/x")], false);
-        check(&[(exporter, "csv,BUFFER")], false);
-    }
 
     #[test]
     fn directories_and_their_order() {

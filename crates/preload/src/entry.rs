@@ -15,11 +15,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nixl_telemetry_abi::raw::CxxString;
 use nixl_telemetry_event::Generation;
-use nixl_telemetry_log::{error, panic_text, warn};
+use nixl_telemetry_log::{error, panic_text};
 use nixl_telemetry_settings::Settings;
 
 use crate::caller::{self, Nixl};
-use crate::collector::{collect, search_path, wants_ring};
+use crate::collector::{collect, search_path};
 use crate::cxx::{self, Exception};
 use crate::functions::Function;
 use crate::object::{Agent, Object};
@@ -104,7 +104,7 @@ unsafe fn decide(
         let settings = Settings::from_process();
         if let Some(nixl) = nixl
             && let Some(real) = nixl.real(function)
-            && (nixl.generation.is_none() || function == Function::ConstructWithExporter || leaves_ring(&settings))
+            && (nixl.generation.is_none() || function == Function::ConstructWithExporter)
         {
             return Decision::Leave(real);
         }
@@ -114,7 +114,8 @@ unsafe fn decide(
         };
         let (agent, exporter) = (text(agent).unwrap_or_default(), text(exporter));
         let path = search_path(&settings, caller::own_directory(), nixl.map(|nixl| nixl.path.as_path()));
-        match collect(&agent, exporter.as_deref(), settings, path) {
+        let generation = nixl.and_then(|nixl| nixl.generation).unwrap_or(Generation::V1_5);
+        match collect(&agent, exporter.as_deref(), settings, path, generation) {
             Ok(agent) => Decision::Collect(agent),
             Err(refused) => {
                 let text = CString::new(refused.to_string()).unwrap_or_default();
@@ -129,18 +130,6 @@ unsafe fn decide(
         }
     });
     decision.unwrap_or(Decision::Collect(None))
-}
-
-fn leaves_ring(settings: &Settings) -> bool {
-    let wanted = wants_ring(settings);
-    if wanted {
-        use std::sync::Once;
-        static ONCE: Once = Once::new();
-        ONCE.call_once(|| {
-            warn!("the exporter is BUFFER, which is NIXL's own: NIXL's own telemetry collector stays in charge");
-        });
-    }
-    wanted
 }
 
 /// An object on the heap of C++, where its agent gives it back to; null, after a log line, if there is none.

@@ -8,8 +8,8 @@
 //!
 //! * A process that uses no NIXL never calls any of this: no thread, no output.
 //! * Which release calls is recognised by the symbols of the calling library, for each copy of NIXL by itself. One that is
-//!   not exactly as a known release keeps its own collector, after one WARN line. So does one that is told to write its
-//!   ring files, with the exporter BUFFER, which only NIXL does.
+//!   not exactly as a known release keeps its own collector, after one WARN line.
+//! * BUFFER writes the ring files of the release that calls, which that release's readers read.
 //! * Exporters are looked for in the directories of `NIXL_TELEMETRY_PLUGIN_PATH`, then beside this library, then where NIXL
 //!   looks for its own, which work as well.
 //! * What cannot be had costs events and a line in the log, unless `NIXL_TELEMETRY_ON_ERROR` is `fail`: then the agent is

@@ -9,13 +9,14 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nixl_telemetry_event::Generation;
 use nixl_telemetry_shm::{NewFile, lock, reserve};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::header::{HEADER_SIZE, Header};
 use crate::reader::no_file;
-use crate::writer::{Form, Keep};
+use crate::writer::Keep;
 use crate::{CreateError, Malformed, Shape};
 
 /// How a [`Writer`](crate::Writer) makes its file.
@@ -23,8 +24,8 @@ use crate::{CreateError, Malformed, Shape};
 pub struct Options {
     /// Number of slots, a power of two; one always stays free. Defaults to NIXL's 4096.
     pub capacity: u64,
-    /// What is written. Defaults to [`Form::Current`].
-    pub form: Form,
+    /// Of which release the file is. Defaults to the newest. [`Generation::V0_9`] has times and names.
+    pub generation: Generation,
     /// What gives way when the ring is full. Defaults to [`Keep::Oldest`], as with NIXL.
     pub keep: Keep,
     /// The file's permissions. Defaults to 0600; NIXL's own are 0644 less the process's mask.
@@ -33,7 +34,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { capacity: 4096, form: Form::Current, keep: Keep::Oldest, mode: 0o600 }
+        Self { capacity: 4096, generation: Generation::V1_5, keep: Keep::Oldest, mode: 0o600 }
     }
 }
 
@@ -47,8 +48,7 @@ impl Options {
         if !capacity.is_power_of_two() || !(2..=MOST).contains(&capacity) {
             return Err(CreateError::Capacity { capacity });
         }
-        let (version, layout) = self.form.version_and_layout();
-        Ok(Shape { version, layout, capacity })
+        Ok(Shape { version: self.generation.ring_version(), layout: self.generation.layout(), capacity })
     }
 
     /// Makes the file, or takes one that a writer has left; `begin` fills in its header, and maps it.

@@ -3,12 +3,10 @@
 //! NIXL's ring file, in which an agent's events wait for whoever reads them from outside its process.
 //!
 //! NIXL's exporter `BUFFER` writes `<NIXL_TELEMETRY_DIR>/<agent>`: 40 bytes of header, then as many slots as the ring has
-//! room for (facts 5). One process writes, one consumes; what finds the ring full is refused. This crate reads the files of
-//! every release and writes those of the newest.
+//! room for (facts 5). One process writes, one consumes; what finds the ring full is refused.
 //!
 //! * [`Shape`]: which layout a file's events have, and how many there are, from its header and its length.
-//! * [`Writer`]: writes a file that NIXL's own readers read; [`Form::Timed`] has times besides, in the layout of the
-//!   releases that had them.
+//! * [`Writer`]: writes the file of a release, which that release's own readers read.
 //! * [`Reader`]: reads one file. [`Mode::Peek`] changes nothing, so that any number of them see the same events;
 //!   [`Mode::Consume`] takes them out, as NIXL's readers do.
 //! * [`Follower`]: the file of a path, whoever replaces it; [`Watcher`]: all of a directory, as they come and go.
@@ -44,4 +42,4 @@ pub use header::{HEADER_SIZE, Header};
 pub use reader::{Mode, Reader};
 pub use shape::Shape;
 pub use watcher::{Change, Watcher};
-pub use writer::{Form, Keep, Pushed, Writer};
+pub use writer::{Keep, Pushed, Writer};

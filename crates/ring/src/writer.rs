@@ -24,15 +24,6 @@ use crate::create::{Claim, Options};
 use crate::header::HEADER_SIZE;
 use crate::{CreateError, Shape};
 
-/// What a [`Writer`] writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// Version 4, as 1.4 and 1.5 write and read it: kind and value.
-    Current,
-    /// Version 1, as 0.9 to 1.0 wrote it: time, category, name of up to 31 bytes, value.
-    Timed,
-}
-
 /// What gives way when a ring is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
@@ -43,15 +34,6 @@ pub enum Keep {
     Newest,
 }
 
-impl Form {
-    pub(crate) fn version_and_layout(self) -> (i32, Layout) {
-        match self {
-            Self::Current => (4, Layout::L16),
-            Self::Timed => (1, Layout::L56),
-        }
-    }
-}
-
 /// What became of events that were to be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
@@ -60,7 +42,7 @@ pub struct Pushed {
     pub written: u64,
     /// Refused for want of room.
     pub refused: u64,
-    /// Of a sort the form cannot hold: backend events in [`Form::Current`].
+    /// Of a sort the layout cannot hold: backend events where events have numbers.
     pub unsupported: u64,
 }
 
@@ -159,15 +141,12 @@ impl Writer {
     /// Writes events in order. With [`Keep::Oldest`], what finds no room is refused, each event that follows too.
     #[inline]
     pub fn push(&mut self, events: &[Event<'_>]) -> Pushed {
-        match self.options.form {
-            Form::Current => self.ring.push::<2>(self.shape, self.options.keep, events, |event| {
-                let bytes = layout::l16::encode(event)?;
-                Some([word(&bytes, 0), word(&bytes, 8)])
-            }),
-            Form::Timed => self.ring.push::<7>(self.shape, self.options.keep, events, |event| {
-                let bytes = layout::l56::encode(event);
-                Some(std::array::from_fn(|i| word(&bytes, i * 8)))
-            }),
+        let Self { shape, options: Options { keep, .. }, ring, .. } = self;
+        match shape.layout {
+            Layout::L16 => ring.push(*shape, *keep, events, |event| layout::l16::encode(event).map(words::<16, 2>)),
+            Layout::L16c => ring.push(*shape, *keep, events, |event| layout::l16c::encode(event).map(words::<16, 2>)),
+            Layout::L48 => ring.push(*shape, *keep, events, |event| Some(words::<48, 6>(layout::l48::encode(event)))),
+            Layout::L56 => ring.push(*shape, *keep, events, |event| Some(words::<56, 7>(layout::l56::encode(event)))),
         }
     }
 
@@ -212,8 +191,8 @@ impl Ring {
         encode: impl Fn(&Event<'_>) -> Option<[u64; WORDS]>,
     ) -> Pushed {
         let mask = shape.capacity - 1;
-        let offset = shape.stamp().expect("both forms have room for a stamp");
-        let (stamp_word, stamp_shift) = (offset / 8, 8 * (offset % 8));
+        // Without a stamp it is the first word that comes first, and that is as good as any.
+        let (stamp_word, stamp_shift) = shape.stamp().map_or((0, None), |at| (at / 8, Some(8 * (at % 8))));
         // The position is whatever somebody wrote into the file; masked, it is one.
         let read_pos = self.words[READ_POS].load(Acquire);
         let mut room = read_pos.wrapping_sub(self.next).wrapping_sub(1) & mask;
@@ -238,7 +217,9 @@ impl Ring {
                 fence(Release);
             }
             room -= 1;
-            words[stamp_word] |= u64::from(low(next)) << stamp_shift;
+            if let Some(shift) = stamp_shift {
+                words[stamp_word] |= u64::from(low(next)) << shift;
+            }
             let at = index(next & mask) * WORDS;
             let slot = &slots[at..at + WORDS];
             // The stamp first, and seen before what follows it.
@@ -258,9 +239,10 @@ impl Ring {
     }
 }
 
+/// The bytes as words.
 #[inline]
-fn word(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+fn words<const BYTES: usize, const WORDS: usize>(bytes: [u8; BYTES]) -> [u64; WORDS] {
+    std::array::from_fn(|i| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes")))
 }
 
 /// The lower half.

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nixl_telemetry_event::{Event, Generation, Kind};
-use nixl_telemetry_ring::{Batch, Follower, Form, Keep, Lost, Mode, Options, Polled, Reader, Writer};
+use nixl_telemetry_ring::{Batch, Follower, Keep, Lost, Mode, Options, Polled, Reader, Writer};
 
 use crate::support::TheirWriter;
 
@@ -38,8 +38,10 @@ fn read(reader: &mut Reader) -> (Vec<u64>, u64) {
 #[test]
 fn what_is_written_is_read_by_everybody_and_taken_out_by_one() {
     let folder = tempfile::tempdir().unwrap();
-    for form in [Form::Current, Form::Timed] {
-        let mut writer = Writer::create(folder.path(), "a", Options { form, ..options(8, Keep::Oldest) }).unwrap();
+    for generation in Generation::ALL {
+        let mut writer =
+            Writer::create(folder.path(), generation.as_str(), Options { generation, ..options(8, Keep::Oldest) })
+                .unwrap();
         let mut peekers = [(); 3].map(|()| Reader::open(writer.path(), PEEK).unwrap());
         let mut consumer = Reader::open(writer.path(), Mode::Consume).unwrap();
         let pushed = writer.push(&events(0..10));
@@ -65,7 +67,8 @@ fn what_is_written_is_read_by_everybody_and_taken_out_by_one() {
 #[test]
 fn the_timed_form_keeps_times_and_names() {
     let folder = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(folder.path(), "a", Options { form: Form::Timed, ..Options::default() }).unwrap();
+    let mut writer =
+        Writer::create(folder.path(), "a", Options { generation: Generation::V0_9, ..Options::default() }).unwrap();
     let written = [Event::new(Kind::XFER_TIME, 5).at(1_764_000_000_000_000), Event::backend("ucx_rndv", 9).at(7)];
     assert_eq!(writer.push(&written).written, 2);
     let mut batch = Batch::new();

@@ -80,7 +80,8 @@ mod timed;
 pub use nixl_telemetry_event::{BatchId, Category, Event, Kind, Memo, Name, Status, Total, Unit, escape_file_name};
 pub use nixl_telemetry_log::{debug, error, info, trace, warn};
 pub use nixl_telemetry_settings::{
-    Describe, Dialect, Found, Malformed, Millis, Origin, Setting, Settings, TomlValue, Value, markdown_table, one_of,
+    Describe, Dialect, FileMode, Found, Malformed, Millis, Origin, Setting, Settings, TomlValue, Value, markdown_table,
+    one_of,
 };
 
 pub use crate::{

@@ -71,4 +71,4 @@ pub use help::{help_text, markdown_table};
 pub use rules::Dialect;
 pub use setting::{Describe, Description, Setting};
 pub use settings::{Found, Origin, Settings, Shown};
-pub use value::{Malformed, Millis, Value, one_of};
+pub use value::{FileMode, Malformed, Millis, Value, one_of};

@@ -132,6 +132,12 @@ impl Millis {
     }
 }
 
+/// Permissions of a file, in octal digits, as `chmod` takes them: `600`, `0640`.
+///
+/// In the TOML file a string of such digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileMode(pub u32);
+
 impl From<Millis> for Duration {
     fn from(millis: Millis) -> Self {
         millis.duration()
@@ -228,6 +234,17 @@ impl Value for Millis {
             _ => None,
         };
         millis.map(Self).ok_or(Malformed::expected("milliseconds as an integer from 0 or a local time"))
+    }
+}
+
+impl Value for FileMode {
+    const TYPE: &'static str = "mode";
+    const EXPECTED: &'static str = "permissions of a file in octal digits, from 0 to 777";
+
+    fn from_env(text: &OsStr, _: Dialect) -> Result<Self, Malformed> {
+        let digits = text.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let mode = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
+        mode.filter(|mode| *mode <= 0o777).map(Self).ok_or(Malformed::of::<Self>())
     }
 }
 

@@ -74,9 +74,12 @@ fn exporters_are_chosen_as_in_nixl_and_several_at_once() {
     check_exporters(&[(exporter, "")], &[("NOP", true)]);
     check_exporters(&[(exporter, " , ,")], &[("NOP", true)]);
     check_exporters(&[(exporter, "NOP"), (dir, "/tmp")], &[("NOP", true)]);
-    check_exporters(&[(dir, "/tmp")], &[("BUFFER", false)]);
-    check_exporters(&[(dir, "")], &[("BUFFER", false)]);
-    check_exporters(&[(exporter, ""), (dir, "/tmp")], &[("BUFFER", false)]);
+    let folder = tempfile::tempdir().unwrap();
+    let rings = folder.path().to_str().unwrap();
+    check_exporters(&[(dir, rings)], &[("BUFFER", true)]);
+    check_exporters(&[(exporter, ""), (dir, rings)], &[("BUFFER", true)]);
+    check_exporters(&[(exporter, "NOP,BUFFER"), (dir, rings)], &[("NOP", true), ("BUFFER", true)]);
+    check_exporters(&[(dir, "/nonexistent")], &[("BUFFER", false)]);
     check_exporters(&[(exporter, "BUFFER")], &[("BUFFER", false)]);
     check_exporters(&[(exporter, "absent, NOP,,NOP")], &[("absent", false), ("NOP", true)]);
     check_exporters(&[(exporter, "nop")], &[("nop", false)]);
@@ -94,7 +97,7 @@ fn a_programs_sink_comes_after_the_exporters_and_instead_of_nop() {
     let exporter = "NIXL_TELEMETRY_EXPORTER";
     assert_eq!(names(&[], &[]), ["mine"]);
     assert_eq!(names(&[(exporter, "NOP")], &[]), ["NOP", "mine"]);
-    assert_eq!(names(&[("NIXL_TELEMETRY_DIR", "/tmp")], &[]), ["BUFFER", "mine"]);
+    assert_eq!(names(&[("NIXL_TELEMETRY_DIR", "/nonexistent")], &[]), ["BUFFER", "mine"]);
     assert_eq!(names(&[(exporter, "absent")], &["NOP", "other"]), ["NOP", "other", "mine"]);
 }
 
@@ -120,7 +123,8 @@ fn check_refusal(variable: (&str, &str), message: &str) {
 
 #[test]
 fn to_fail_is_to_name_the_variable_the_value_and_what_was_expected() {
-    let buffer = "this collector writes no ring files: expected NIXL_TELEMETRY_EXPORTER to name a plugin, or NOP";
+    let unset = "NIXL_TELEMETRY_DIR is not set: expected the directory of the ring files";
+    let absent = "NIXL_TELEMETRY_DIR is \"/nonexistent\" (environment): /nonexistent/agent: no such file or directory";
     let number = "decimal or 0x-hex number from";
     let most = u64::MAX;
     check_refusal(
@@ -145,11 +149,11 @@ fn to_fail_is_to_name_the_variable_the_value_and_what_was_expected() {
     );
     check_refusal(
         ("NIXL_TELEMETRY_EXPORTER", "BUFFER"),
-        &format!("NIXL_TELEMETRY_EXPORTER names \"BUFFER\" (environment): {buffer}"),
+        &format!("NIXL_TELEMETRY_EXPORTER names \"BUFFER\" (environment): {unset}"),
     );
     check_refusal(
-        ("NIXL_TELEMETRY_DIR", "/tmp"),
-        &format!("NIXL_TELEMETRY_DIR is set (environment) and chooses BUFFER: {buffer}"),
+        ("NIXL_TELEMETRY_DIR", "/nonexistent"),
+        &format!("NIXL_TELEMETRY_DIR is set (environment) and chooses BUFFER: {absent}"),
     );
     let error = builder(&[("NIXL_TELEMETRY_EXPORTER", "absent"), FAIL]).build().unwrap_err().to_string();
     let start = "NIXL_TELEMETRY_EXPORTER names \"absent\" (environment): no exporter \"absent\": \
@@ -190,8 +194,8 @@ fn degrading_takes_one_line_a_setting() {
          number from 1 to 18446744073709551615; taken as 4096",
         "E lenient.rs agent decode: NIXL_TELEMETRY_RUN_INTERVAL is \"-5\" (environment): expected milliseconds as a \
          decimal or 0x-hex number from 0 to 18446744073709551615; taken as 100",
-        "E choose.rs agent decode: NIXL_TELEMETRY_EXPORTER names \"BUFFER\" (environment): this collector writes no ring \
-         files: expected NIXL_TELEMETRY_EXPORTER to name a plugin, or NOP; its events are dropped",
+        "E choose.rs agent decode: NIXL_TELEMETRY_EXPORTER names \"BUFFER\" (environment): NIXL_TELEMETRY_DIR \
+         is not set: expected the directory of the ring files; its events are dropped",
     ];
     check_log("degrading_takes_one_line_a_setting", &variables, &expected);
 }
@@ -202,8 +206,8 @@ fn a_policy_that_is_malformed_is_no_reason_to_fail() {
     let expected = [
         "E lenient.rs agent decode: NIXL_TELEMETRY_ON_ERROR is \"Fail\" (environment): expected one of degrade, fail; \
          taken as degrade",
-        "E choose.rs agent decode: NIXL_TELEMETRY_EXPORTER names \"BUFFER\" (environment): this collector writes no ring \
-         files: expected NIXL_TELEMETRY_EXPORTER to name a plugin, or NOP; its events are dropped",
+        "E choose.rs agent decode: NIXL_TELEMETRY_EXPORTER names \"BUFFER\" (environment): NIXL_TELEMETRY_DIR \
+         is not set: expected the directory of the ring files; its events are dropped",
     ];
     check_log("a_policy_that_is_malformed_is_no_reason_to_fail", &variables, &expected);
 }

@@ -2,6 +2,7 @@
 
 //! The collector from outside: settings and recorded events in, exported events and counts out.
 
+mod buffer;
 mod choosing;
 mod common;
 mod conservation;
