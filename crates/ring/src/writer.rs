@@ -15,9 +15,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::fence;
+use std::sync::atomic::{AtomicU64, fence};
 
-use nixl_telemetry_event::{Event, Layout, escape_file_name, layout};
+use nixl_telemetry_event::layout::{l16c, l48, l56};
+use nixl_telemetry_event::{Event, Layout, escape_file_name};
 use nixl_telemetry_shm::Words;
 
 use crate::create::{Claim, Options};
@@ -73,6 +74,9 @@ const VERSIONS: usize = 2;
 const CAPACITY: usize = 3;
 const MASK: usize = 4;
 const SLOTS: usize = HEADER_SIZE / 8;
+
+/// The word with the stamp, where there is none.
+const NONE: usize = usize::MAX;
 
 impl Writer {
     /// Makes the file of an agent in a directory, or begins one anew that an earlier agent of this name has left.
@@ -143,10 +147,12 @@ impl Writer {
     pub fn push(&mut self, events: &[Event<'_>]) -> Pushed {
         let Self { shape, options: Options { keep, .. }, ring, .. } = self;
         match shape.layout {
-            Layout::L16 => ring.push(*shape, *keep, events, |event| layout::l16::encode(event).map(words::<16, 2>)),
-            Layout::L16c => ring.push(*shape, *keep, events, |event| layout::l16c::encode(event).map(words::<16, 2>)),
-            Layout::L48 => ring.push(*shape, *keep, events, |event| Some(words::<48, 6>(layout::l48::encode(event)))),
-            Layout::L56 => ring.push(*shape, *keep, events, |event| Some(words::<56, 7>(layout::l56::encode(event)))),
+            Layout::L16 => {
+                ring.push::<2, 0>(*shape, *keep, events, |event| Some([u64::from(event.kind()?.code()), event.value()]))
+            }
+            Layout::L16c => ring.push::<2, NONE>(*shape, *keep, events, |event| l16c::encode(event).map(words)),
+            Layout::L48 => ring.push::<6, 4>(*shape, *keep, events, |event| Some(words(l48::encode(event)))),
+            Layout::L56 => ring.push::<7, 5>(*shape, *keep, events, |event| Some(words(l56::encode(event)))),
         }
     }
 
@@ -181,74 +187,92 @@ impl Ring {
         Ok(words)
     }
 
-    /// `encode` makes the words of an event in which the stamp's half is zero.
+    /// `encode` makes the words of an event, of which the upper half of the one with the stamp is zero.
     #[inline]
-    fn push<const WORDS: usize>(
+    fn push<const WORDS: usize, const STAMP: usize>(
         &mut self,
         shape: Shape,
         keep: Keep,
         events: &[Event<'_>],
         encode: impl Fn(&Event<'_>) -> Option<[u64; WORDS]>,
     ) -> Pushed {
-        let mask = shape.capacity - 1;
-        // Without a stamp it is the first word that comes first, and that is as good as any.
-        let (stamp_word, stamp_shift) = shape.stamp().map_or((0, None), |at| (at / 8, Some(8 * (at % 8))));
-        // The position is whatever somebody wrote into the file; masked, it is one.
-        let read_pos = self.words[READ_POS].load(Acquire);
-        let mut room = read_pos.wrapping_sub(self.next).wrapping_sub(1) & mask;
-        let slots = &self.words[SLOTS..];
         let mut pushed = Pushed::default();
-        let mut next = self.next;
-        for event in events {
-            let Some(mut words) = encode(event) else {
+        let mut rest = events;
+        while let Some(event) = rest.first() {
+            if encode(event).is_none() {
                 pushed.unsupported += 1;
+                rest = &rest[1..];
                 continue;
-            };
+            }
+            let room = self.room(shape, keep);
             if room == 0 {
-                if keep == Keep::Oldest {
-                    pushed.refused += 1;
-                    continue;
-                }
-                // An eighth of the ring at a time, and before anything of it is overwritten; nor may it pass what is
-                // published.
-                self.words[WRITE_POS].store(next & mask, Release);
-                room = (shape.capacity / 8).max(1);
-                self.words[READ_POS].store(next.wrapping_add(room).wrapping_add(1) & mask, Release);
-                fence(Release);
+                pushed.refused += 1;
+                rest = &rest[1..];
+                continue;
             }
-            room -= 1;
-            if let Some(shift) = stamp_shift {
-                words[stamp_word] |= u64::from(low(next)) << shift;
-            }
-            let at = index(next & mask) * WORDS;
-            let slot = &slots[at..at + WORDS];
-            // The stamp first, and seen before what follows it.
-            slot[stamp_word].store(words[stamp_word], Relaxed);
-            fence(Release);
-            for (i, word) in words.into_iter().enumerate() {
-                if i != stamp_word {
-                    slot[i].store(word, Relaxed);
-                }
-            }
-            next = next.wrapping_add(1);
-            pushed.written += 1;
+            // Up to the end of the file, of the room, or to an event that is none here.
+            let at = self.next & (shape.capacity - 1);
+            let run = index(room.min(shape.capacity - at));
+            let slots = self.words[SLOTS + index(at) * WORDS..].as_chunks::<WORDS>().0;
+            let written = fill::<WORDS, STAMP>(&slots[..run], rest, self.next, &encode);
+            rest = &rest[written..];
+            self.next = self.next.wrapping_add(written as u64);
+            pushed.written += written as u64;
         }
-        self.next = next;
-        self.words[WRITE_POS].store(next & mask, Release);
+        self.words[WRITE_POS].store(self.next & (shape.capacity - 1), Release);
         pushed
     }
+
+    /// Slots that may be filled; some, if the oldest gives way.
+    fn room(&self, shape: Shape, keep: Keep) -> u64 {
+        let mask = shape.capacity - 1;
+        // The position is whatever somebody wrote into the file; masked, it is one.
+        let room = self.words[READ_POS].load(Acquire).wrapping_sub(self.next).wrapping_sub(1) & mask;
+        if room > 0 || keep == Keep::Oldest {
+            return room;
+        }
+        // What is published comes first, since the read position may not pass it; and the read position before anything
+        // behind it is overwritten. An eighth of the ring at a time.
+        let room = (shape.capacity / 8).max(1);
+        self.words[WRITE_POS].store(self.next & mask, Release);
+        self.words[READ_POS].store(self.next.wrapping_add(room).wrapping_add(1) & mask, Release);
+        fence(Release);
+        room
+    }
+}
+
+/// Writes events into slots, one after another, as long as there are both, up to one that has no words. Returns how many.
+#[inline]
+fn fill<const WORDS: usize, const STAMP: usize>(
+    slots: &[[AtomicU64; WORDS]],
+    events: &[Event<'_>],
+    number: u64,
+    encode: impl Fn(&Event<'_>) -> Option<[u64; WORDS]>,
+) -> usize {
+    // Without a stamp it is the first word that comes first, and that is as good as any.
+    let first = if STAMP == NONE { 0 } else { STAMP };
+    let mut written = 0;
+    for (slot, event) in slots.iter().zip(events) {
+        let Some(mut words) = encode(event) else { break };
+        if STAMP != NONE {
+            words[first] |= number.wrapping_add(written as u64) << 32;
+        }
+        // The stamp is seen before what follows it.
+        slot[first].store(words[first], Relaxed);
+        for (i, word) in words.into_iter().enumerate() {
+            if i != first {
+                slot[i].store(word, Release);
+            }
+        }
+        written += 1;
+    }
+    written
 }
 
 /// The bytes as words.
 #[inline]
 fn words<const BYTES: usize, const WORDS: usize>(bytes: [u8; BYTES]) -> [u64; WORDS] {
     std::array::from_fn(|i| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes")))
-}
-
-/// The lower half.
-#[expect(clippy::cast_possible_truncation, reason = "stamps are numbers modulo 2^32")]
-fn low(number: u64) -> u32 {
-    number as u32
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "less than the words of a mapping")]
