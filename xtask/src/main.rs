@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod demo;
+mod fuzz;
 mod wheels;
 
 use std::process::ExitCode;
@@ -13,6 +14,8 @@ const USAGE: &str = "\
 usage: cargo xtask <task>
 
   demo [ARGUMENT…]                 build, then run `nixl-telemetry demo` with these arguments
+  fuzz [--seconds N] [TARGET…]     try made-up bytes on what reads foreign ones (60 s a target); --keep adds what was
+                                   found to the corpus
   wheels [--from DIR] [VERSION…]   unpack NIXL releases under .nixl/, for the tests that run them
 ";
 
@@ -23,6 +26,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let outcome = match arguments.next().as_deref() {
         Some("demo") => demo::run(arguments),
+        Some("fuzz") => fuzz::run(arguments),
         Some("wheels") => wheels::run(arguments),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
