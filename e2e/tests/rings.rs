@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Ring files between releases and this project: NIXL's readers read what our collector writes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nixl_telemetry_event::{Generation, Kind, Status};
+use nixl_telemetry_host::Collector;
+use nixl_telemetry_settings::Settings;
+use nixl_telemetry_testkit as testkit;
+
+/// Events that are recorded: kinds by name, and the sum of their values.
+type Sums = BTreeMap<String, u128>;
+
+/// Writes a ring with an event of every sort and a few hundred transfers, as our collector does, and says what is in it.
+fn write(directory: &Path, generation: Generation) -> Sums {
+    let settings = Settings::from_pairs([
+        ("NIXL_TELEMETRY_ENABLE", "y"),
+        ("NIXL_TELEMETRY_EXPORTER", "BUFFER"),
+        ("NIXL_TELEMETRY_DIR", directory.to_str().unwrap()),
+    ]);
+    let collector = Collector::builder("agent")
+        .settings(settings)
+        .generation(generation)
+        .build()
+        .unwrap()
+        .expect("telemetry is on");
+    let recorder = collector.recorder();
+    let mut sums = Sums::new();
+    let mut add = |kind: Kind, value: u64| {
+        // Where events carry names, an error's is that of its status.
+        let has_names = matches!(generation, Generation::V0_9 | Generation::V1_1);
+        let name = kind.status().filter(|_| has_names).map_or(kind.name().unwrap(), Status::name);
+        *sums.entry(name.to_owned()).or_default() += u128::from(value);
+    };
+    recorder.memory_registered(u64::MAX);
+    add(Kind::MEMORY_REGISTERED, u64::MAX);
+    for status in Status::ERRORS {
+        recorder.error(status);
+        add(status.kind().unwrap(), 1);
+    }
+    recorder.memory_deregistered(4096);
+    add(Kind::MEMORY_DEREGISTERED, 4096);
+    for value in 0..500 {
+        let is_even = value % 2 == 0;
+        recorder.memory_registered(value);
+        add(Kind::MEMORY_REGISTERED, value);
+        if is_even {
+            recorder.error(Status::NotFound);
+            add(Kind::ERR_NOT_FOUND, 1);
+        }
+    }
+    let counts = collector.close();
+    assert!(counts.drops().is_empty(), "{counts:?}");
+    sums
+}
+
+/// NIXL's C++ reader of a release, fed with our ring of that release: it shows every event and its value.
+fn is_read_by_their_reader(version: &str, generation: Generation) {
+    let Some(release) = testkit::require("NIXL's reader", testkit::nixl_release(version)) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let reader = folder.path().join("telemetry_reader");
+    // In the wheel it is not executable.
+    fs::copy(release.join("nixl_cu12.scripts/telemetry_reader"), &reader).unwrap();
+    fs::set_permissions(&reader, fs::Permissions::from_mode(0o755)).unwrap();
+    let expected = write(folder.path(), generation);
+
+    let libraries = [".nixl_cu12.mesonpy.libs", "nixl_cu12.libs"].map(|name| release.join(name));
+    let mut child = Command::new(&reader)
+        .arg(folder.path().join("agent"))
+        .env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap())
+        // A pipe that nobody empties would stop it.
+        .stdout(fs::File::create(folder.path().join("out")).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It goes on until it is told to end.
+    let ring = folder.path().join("agent");
+    let unread = || {
+        let bytes = fs::read(&ring).unwrap();
+        bytes[..8] != bytes[8..16]
+    };
+    let start = std::time::Instant::now();
+    while unread() {
+        assert!(start.elapsed().as_secs() < 60, "NIXL {version}: its reader takes nothing out");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = i32::try_from(child.id()).unwrap();
+    // SAFETY: a signal to a child that nobody has waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    assert!(child.wait().unwrap().success(), "NIXL {version}");
+    let (mut sums, mut name, mut total) = (Sums::new(), String::new(), None);
+    for line in fs::read_to_string(folder.path().join("out")).unwrap().lines() {
+        if let Some(text) = line.strip_prefix("Event name: ") {
+            name = text.to_owned();
+        } else if let Some(value) = line.strip_prefix("Value: ") {
+            *sums.entry(name.clone()).or_default() += value.trim().parse::<u128>().unwrap();
+        } else if let Some(text) = line.strip_prefix("Total events read: ") {
+            total = Some(text.to_owned());
+        }
+    }
+    assert_eq!(sums, expected, "NIXL {version}");
+    assert_eq!(total.as_deref(), Some("764"), "NIXL {version}");
+}
+
+#[test]
+fn cpp_readers_of_releases_read_our_rings() {
+    // Those of 1.2.0 and 1.3.2 crash at once, on their own files as well.
+    let releases = [
+        ("0.10.1", Generation::V0_9),
+        ("1.0.1", Generation::V0_9),
+        ("1.1.0", Generation::V1_1),
+        ("1.4.1", Generation::V1_4),
+        ("1.5.1", Generation::V1_5),
+    ];
+    for (version, generation) in releases {
+        is_read_by_their_reader(version, generation);
+    }
+}
+
+/// The logic of NIXL's Python reader: mapped, looked at through ctypes, taken out one by one.
+#[test]
+fn a_python_reader_reads_our_ring() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = write(folder.path(), Generation::V1_5);
+    let output = Command::new("python3")
+        .arg(testkit::workspace_root().join("bench/ring_reader.py"))
+        .arg("--until-empty")
+        .arg("--telemetry_path")
+        .arg(folder.path().join("agent"))
+        .output()
+        .expect("python3 runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "764\n");
+    let (mut sums, mut name) = (Sums::new(), String::new());
+    for line in String::from_utf8(output.stderr).unwrap().lines() {
+        if let Some((_, text)) = line.split_once(" Event: ") {
+            name = text.to_owned();
+        } else if let Some((_, value)) = line.split_once(" Value: ") {
+            *sums.entry(name.clone()).or_default() += value.parse::<u128>().unwrap();
+        }
+    }
+    assert_eq!(sums, expected);
+}
