@@ -11,15 +11,18 @@
 //!    ours changes a slot's stamp before the rest, so that a slot of which only the rest is new cannot keep its stamp.
 //! 3. Between two reads the writer may have gone round as a whole. Our stamps tell. Without them, the event before the next
 //!    one is looked at again: it has changed then, unless the one that took its place is the same.
-//! 4. A file may have been begun anew, its positions at 0 again. Then its times have changed, and either the positions are
-//!    ones no writer can have got to from where they were, or what should be new events lies there as it lay before. What
-//!    is between the new positions is read, and nothing else of the file is believed.
+//! 4. A file may have been begun anew, its positions at 0 again. Then the numbers of our stamps are others, by more than
+//!    there was time for, and go back no further than the beginning. Without them: the file's times have changed, and either
+//!    the positions are ones no writer can have got to from where they were, or what should be new events lies there as it
+//!    lay before. What is between the new positions is read, and nothing else of the file is believed.
+//! 5. The file's times say less than one would like: who consumes by writing to the file changes them as well.
 
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{self, CWD, OFlags, openat};
 
@@ -41,6 +44,9 @@ const AT_ONCE: u64 = 1 << 16;
 /// Slots remembered to tell whether they have been written since. Neighbours, so that times are among them.
 const AHEAD: u64 = 8;
 
+/// Between two reads, a time in which the numbers of events may have gone round by a good part.
+const LONG: Duration = Duration::from_secs(1);
+
 /// A ring file that is being read.
 #[derive(Debug)]
 pub struct Reader {
@@ -58,6 +64,8 @@ pub struct Reader {
     number: Option<u32>,
     /// Header, and time of the last change, when the file was looked at last.
     last: (Header, (i64, i64)),
+    /// The moment before that.
+    looked: Instant,
     /// What is copied a second time.
     again: Vec<u8>,
 }
@@ -82,12 +90,13 @@ impl Reader {
         if size < HEADER_SIZE as u64 {
             return Err(Malformed::Short { size }.into());
         }
+        let looked = Instant::now();
         let header = read_header(&file)?;
         let shape = Shape::of(&header, size)?;
         let last = (header, changed(&metadata));
         let (behind, ahead, again) = Default::default();
         let mut reader =
-            Self { path, file, mode, shape, next: header.read_pos, behind, ahead, number: None, last, again };
+            Self { path, file, mode, shape, next: header.read_pos, behind, ahead, number: None, last, looked, again };
         reader.check_events(&header)?;
         reader.remember()?;
         Ok(reader)
@@ -128,6 +137,7 @@ impl Reader {
     /// If the file cannot be read, or is no sound ring of the same shape any more: whoever follows it opens it again.
     pub fn read(&mut self, batch: &mut Batch) -> Result<(), ReadError> {
         batch.clear(self.shape.layout);
+        let looked = std::mem::replace(&mut self.looked, Instant::now());
         let header = self.sound_header()?;
         let change = changed(&self.file.metadata()?);
         let may_be_new = change != self.last.1;
@@ -136,7 +146,7 @@ impl Reader {
             batch.contended = header.read_pos != before.read_pos;
             self.go_to(header.read_pos);
         } else {
-            match self.movement(&before, &header, may_be_new)? {
+            match self.movement(&before, &header, may_be_new, looked.elapsed())? {
                 Movement::On => {}
                 Movement::Around { lost } => {
                     batch.lost = lost;
@@ -194,18 +204,30 @@ impl Reader {
     }
 
     /// How the writer has moved since the last read.
-    fn movement(&mut self, before: &Header, now: &Header, may_be_new: bool) -> Result<Movement, ReadError> {
+    fn movement(
+        &mut self,
+        before: &Header,
+        now: &Header,
+        may_be_new: bool,
+        during: Duration,
+    ) -> Result<Movement, ReadError> {
         let ahead = self.distance(now.write_pos);
         if let Some(number) = self.number
             && let Some(newest) = self.newest_number(now.write_pos)?
         {
             let written = u64::from(newest.wrapping_add(1).wrapping_sub(number));
-            return Ok(if written == ahead {
-                Movement::On
-            } else if may_be_new || written > u64::from(u32::MAX / 2) {
-                Movement::Anew
-            } else {
+            if written == ahead {
+                return Ok(Movement::On);
+            }
+            // No writer writes an event a nanosecond. After a short while, that is next to nothing of what the numbers can
+            // be; after a long one, the file's times have to be the same as well.
+            let is_possible = written > ahead
+                && u128::from(written - ahead) <= during.as_nanos()
+                && (during < LONG || !may_be_new && written <= u64::from(u32::MAX / 2));
+            return Ok(if is_possible && self.is_all_of_one_writer(newest, now.write_pos)? {
                 Movement::Around { lost: Lost { events: written.saturating_sub(now.unread()), or_more: false } }
+            } else {
+                Movement::Anew
             });
         }
         // Nobody has consumed, and yet there is less than there was.
@@ -213,7 +235,9 @@ impl Reader {
             return Ok(Movement::Anew);
         }
         let is_overtaken = self.has_changed(self.next.wrapping_sub(1) & self.mask(), 1, |reader| &reader.behind)?;
-        if is_overtaken && may_be_new {
+        // Whoever consumes changes the times, too.
+        let is_consumed = now.read_pos != before.read_pos && now.read_pos != 0;
+        if is_overtaken && may_be_new && !is_consumed {
             return Ok(Movement::Anew);
         }
         if is_overtaken {
@@ -243,6 +267,17 @@ impl Reader {
         let number = stamp::at(&slot, offset, at, self.mask());
         self.again = slot;
         Ok(number)
+    }
+
+    /// Whether the oldest slot, too, has a number of those that lead to the newest; or already one that follows it.
+    fn is_all_of_one_writer(&mut self, newest: u32, write_pos: u64) -> Result<bool, ReadError> {
+        let Some(offset) = self.shape.stamp() else { return Ok(false) };
+        // The one at the write position may be half written.
+        let slot = self.copy_again(write_pos.wrapping_add(1) & self.mask(), 1)?;
+        let stamp = stamp::of(&slot, offset);
+        self.again = slot;
+        let following = newest.wrapping_add(2);
+        Ok(stamp == following || stamp == following.wrapping_sub(low(self.shape.capacity)))
     }
 
     fn go_to(&mut self, position: u64) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Directories, as files come and go in them.
+//! Of a directory, some agents.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
