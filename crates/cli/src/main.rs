@@ -15,9 +15,12 @@ mod demo;
 mod detect;
 mod install;
 mod plugin;
+mod read;
 mod recover;
 mod rings;
 mod run;
+mod stats;
+mod tail;
 
 use std::process::ExitCode;
 
@@ -39,6 +42,7 @@ Examples:
   nixl-telemetry run --exporter csv -- python3 server.py
                                                  a program, with this collector in its NIXL
   nixl-telemetry recover /var/lib/telemetry      what such programs had not exported when they died
+  nixl-telemetry tail /tmp/telemetry             the events in NIXL's ring files, as they come
   nixl-telemetry demo --agent nixl               the same transfers through NIXL itself
   nixl-telemetry plugin inspect libtelemetry_exporter_csv.so";
 
@@ -53,6 +57,9 @@ enum Command {
     Uninstall(install::uninstall::Arguments),
     Run(run::Arguments),
     Recover(recover::Arguments),
+    Read(read::Arguments),
+    Tail(tail::Arguments),
+    Stats(stats::Arguments),
 }
 
 /// About the NIXL of this machine.
@@ -72,5 +79,8 @@ fn main() -> ExitCode {
         Command::Uninstall(arguments) => install::uninstall::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
+        Command::Read(arguments) => read::run(&arguments),
+        Command::Tail(arguments) => tail::run(&arguments),
+        Command::Stats(arguments) => stats::run(&arguments),
     })
 }

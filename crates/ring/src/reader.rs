@@ -11,10 +11,11 @@
 //!    ours changes a slot's stamp before the rest, so that a slot of which only the rest is new cannot keep its stamp.
 //! 3. Between two reads the writer may have gone round as a whole. Our stamps tell. Without them, the event before the next
 //!    one is looked at again: it has changed then, unless the one that took its place is the same.
-//! 4. A file may have been begun anew, its positions at 0 again. Then its times have changed, and either the positions are
-//!    ones no writer can have got to from where they were, or what should be new events lies there as it lay before, or
-//!    our stamps are further on than any writer gets in that time. What is between the new positions is read, and nothing
-//!    else of the file is believed.
+//! 4. A file may have been begun anew, its positions at 0 again. Then the numbers of our stamps are others, by more than
+//!    there was time for, and go back no further than the beginning. Without them: the file's times have changed, and either
+//!    the positions are ones no writer can have got to from where they were, or what should be new events lies there as it
+//!    lay before. What is between the new positions is read, and nothing else of the file is believed.
+//! 5. The file's times say less than one would like: who consumes by writing to the file changes them as well.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -40,11 +41,11 @@ pub enum Mode {
 /// Slots read at once at most: 4 MiB of the largest.
 const AT_ONCE: u64 = 1 << 16;
 
-/// More events than a writer writes in a microsecond.
-const FASTEST: u128 = 100;
-
 /// Slots remembered to tell whether they have been written since. Neighbours, so that times are among them.
 const AHEAD: u64 = 8;
+
+/// Between two reads, a time in which the numbers of events may have gone round by a good part.
+const LONG: Duration = Duration::from_secs(1);
 
 /// A ring file that is being read.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ pub struct Reader {
     number: Option<u32>,
     /// Header, and time of the last change, when the file was looked at last.
     last: (Header, (i64, i64)),
-    /// When that was.
+    /// The moment before that.
     looked: Instant,
     /// What is copied a second time.
     again: Vec<u8>,
@@ -89,13 +90,15 @@ impl Reader {
         if size < HEADER_SIZE as u64 {
             return Err(Malformed::Short { size }.into());
         }
+        let looked = Instant::now();
         let header = read_header(&file)?;
         let shape = Shape::of(&header, size)?;
         let last = (header, changed(&metadata));
         let (behind, ahead, again) = Default::default();
-        let (next, looked) = (header.read_pos, Instant::now());
-        let mut reader = Self { path, file, mode, shape, next, behind, ahead, number: None, last, looked, again };
+        let mut reader =
+            Self { path, file, mode, shape, next: header.read_pos, behind, ahead, number: None, last, looked, again };
         reader.check_events(&header)?;
+        reader.number = reader.number_behind()?;
         reader.remember()?;
         Ok(reader)
     }
@@ -135,20 +138,21 @@ impl Reader {
     /// If the file cannot be read, or is no sound ring of the same shape any more: whoever follows it opens it again.
     pub fn read(&mut self, batch: &mut Batch) -> Result<(), ReadError> {
         batch.clear(self.shape.layout);
+        let looked = std::mem::replace(&mut self.looked, Instant::now());
         let header = self.sound_header()?;
         let change = changed(&self.file.metadata()?);
         let may_be_new = change != self.last.1;
         let before = std::mem::replace(&mut self.last, (header, change)).0;
-        let elapsed = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
         if self.mode == Mode::Consume {
             batch.contended = header.read_pos != before.read_pos;
             self.go_to(header.read_pos);
         } else {
-            match self.movement(&before, &header, may_be_new.then_some(elapsed))? {
+            match self.movement(&before, &header, may_be_new, looked.elapsed())? {
                 Movement::On => {}
-                Movement::Around { lost } => {
+                Movement::Around { lost, number } => {
                     batch.lost = lost;
                     self.go_to(header.read_pos);
+                    self.number = number;
                 }
                 Movement::Anew => {
                     batch.restarted = true;
@@ -201,23 +205,32 @@ impl Reader {
         Ok(header)
     }
 
-    /// How the writer has moved since the last read. A file that may have been begun anew since comes with how long ago
-    /// that was; on some file systems a mapping that is written to changes the times as well.
-    fn movement(&mut self, before: &Header, now: &Header, new_within: Option<Duration>) -> Result<Movement, ReadError> {
-        let may_be_new = new_within.is_some();
+    /// How the writer has moved since the last read.
+    fn movement(
+        &mut self,
+        before: &Header,
+        now: &Header,
+        may_be_new: bool,
+        during: Duration,
+    ) -> Result<Movement, ReadError> {
         let ahead = self.distance(now.write_pos);
         if let Some(number) = self.number
             && let Some(newest) = self.newest_number(now.write_pos)?
         {
             let written = u64::from(newest.wrapping_add(1).wrapping_sub(number));
-            let is_too_much =
-                |elapsed: Duration| u128::from(written) > elapsed.as_micros().saturating_add(1000) * FASTEST;
-            return Ok(if written == ahead {
-                Movement::On
-            } else if new_within.is_some_and(is_too_much) || written > u64::from(u32::MAX / 2) {
-                Movement::Anew
+            if written == ahead {
+                return Ok(Movement::On);
+            }
+            // No writer writes an event a nanosecond. After a short while, that is next to nothing of what the numbers can
+            // be; after a long one, the file's times have to be the same as well.
+            let is_possible = written > ahead
+                && u128::from(written - ahead) <= during.as_nanos()
+                && (during < LONG || !may_be_new && written <= u64::from(u32::MAX / 2));
+            return Ok(if is_possible && self.is_all_of_one_writer(newest, now.write_pos)? {
+                let lost = Lost { events: written.saturating_sub(now.unread()), or_more: false };
+                Movement::Around { lost, number: Some(newest.wrapping_add(1).wrapping_sub(low(now.unread()))) }
             } else {
-                Movement::Around { lost: Lost { events: written.saturating_sub(now.unread()), or_more: false } }
+                Movement::Anew
             });
         }
         // Nobody has consumed, and yet there is less than there was.
@@ -225,14 +238,18 @@ impl Reader {
             return Ok(Movement::Anew);
         }
         let is_overtaken = self.has_changed(self.next.wrapping_sub(1) & self.mask(), 1, |reader| &reader.behind)?;
-        if is_overtaken && may_be_new {
+        // Whoever consumes changes the times, too.
+        let is_consumed = now.read_pos != before.read_pos && now.read_pos != 0;
+        if is_overtaken && may_be_new && !is_consumed {
             return Ok(Movement::Anew);
         }
         if is_overtaken {
             let written = ahead + self.shape.capacity;
-            return Ok(Movement::Around { lost: Lost { events: written - now.unread(), or_more: true } });
+            let lost = Lost { events: written - now.unread(), or_more: true };
+            return Ok(Movement::Around { lost, number: None });
         }
-        let is_round = now.write_pos < self.next;
+        // Both positions at the file's beginning.
+        let is_round = now.write_pos < self.next && now.read_pos <= now.write_pos;
         if is_round && may_be_new && !self.has_changed(self.next, ahead.min(AHEAD), |reader| &reader.ahead)? {
             return Ok(Movement::Anew);
         }
@@ -255,6 +272,29 @@ impl Reader {
         let number = stamp::at(&slot, offset, at, self.mask());
         self.again = slot;
         Ok(number)
+    }
+
+    /// The number of the next event, if the slots before it are numbered: a writer of ours begins with such.
+    fn number_behind(&mut self) -> Result<Option<u32>, ReadError> {
+        let Some(offset) = self.shape.stamp() else { return Ok(None) };
+        let count = AHEAD.min(self.shape.capacity);
+        let from = self.next.wrapping_sub(count) & self.mask();
+        let slots = self.copy_again(from, count)?;
+        let stamps = slots.chunks_exact(self.shape.layout.size()).map(|slot| stamp::of(slot, offset));
+        let number = numbers(stamps, from, self.mask());
+        self.again = slots;
+        Ok(number)
+    }
+
+    /// Whether the oldest slot, too, has a number of those that lead to the newest; or already one that follows it.
+    fn is_all_of_one_writer(&mut self, newest: u32, write_pos: u64) -> Result<bool, ReadError> {
+        let Some(offset) = self.shape.stamp() else { return Ok(false) };
+        // The one at the write position may be half written.
+        let slot = self.copy_again(write_pos.wrapping_add(1) & self.mask(), 1)?;
+        let stamp = stamp::of(&slot, offset);
+        self.again = slot;
+        let following = newest.wrapping_add(2);
+        Ok(stamp == following || stamp == following.wrapping_sub(low(self.shape.capacity)))
     }
 
     fn go_to(&mut self, position: u64) {
@@ -371,7 +411,7 @@ enum Movement {
     /// It went on, by less than a ring.
     On,
     /// It came round.
-    Around { lost: Lost },
+    Around { lost: Lost, number: Option<u32> },
     /// It began anew.
     Anew,
 }

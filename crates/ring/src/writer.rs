@@ -75,6 +75,9 @@ const CAPACITY: usize = 3;
 const MASK: usize = 4;
 const SLOTS: usize = HEADER_SIZE / 8;
 
+/// Slots that have numbers before there are events.
+const NUMBERED: u64 = 8;
+
 /// The word with the stamp, where there is none.
 const NONE: usize = usize::MAX;
 
@@ -165,14 +168,16 @@ impl Writer {
 
 impl Ring {
     fn make(path: &Path, options: Options, shape: Shape) -> Result<Self, CreateError> {
-        let (file, claim, words) = options.make(path, |file| Self::begin(file, shape))?;
         // Nobody can foresee where the numbers begin.
         let next = RandomState::new().hash_one(path) & u64::from(u32::MAX) & !(shape.capacity - 1);
+        let (file, claim, words) = options.make(path, |file| Self::begin(file, shape, next))?;
         Ok(Self { file, words, next, _claim: claim })
     }
 
-    /// Maps the file and writes its header: the version last, before which no reader believes the rest.
-    fn begin(file: &File, shape: Shape) -> io::Result<Words> {
+    /// Maps the file and makes it empty: the version last, before which no reader believes the rest.
+    ///
+    /// The last slots have the numbers before the first, by which readers know that there are numbers.
+    fn begin(file: &File, shape: Shape, next: u64) -> io::Result<Words> {
         let words =
             Words::of_file(file, 0, usize::try_from(shape.size() / 8).map_err(|_| io::ErrorKind::OutOfMemory)?)?;
         let header = shape.header();
@@ -183,6 +188,14 @@ impl Ring {
         words[READ_POS].store(0, Relaxed);
         words[CAPACITY].store(header.capacity, Relaxed);
         words[MASK].store(header.mask, Relaxed);
+        words[SLOTS..].iter().for_each(|word| word.store(0, Relaxed));
+        if let Some(stamp) = shape.stamp() {
+            let in_slot = shape.layout.size() / 8;
+            for back in 1..=NUMBERED.min(shape.capacity) {
+                let slot = SLOTS + index(shape.capacity - back) * in_slot;
+                words[slot + stamp / 8].store(next.wrapping_sub(back) << 32, Relaxed);
+            }
+        }
         words[VERSIONS].store(version | version << 32, Release);
         Ok(words)
     }

@@ -114,6 +114,36 @@ fn how_much_of_a_large_ring_was_missed_is_known() {
 }
 
 #[test]
+fn being_overtaken_while_somebody_consumes_is_not_taken_for_a_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(folder.path(), "a", options(8, Keep::Oldest)).unwrap();
+    let (mut batch, mut looker) = (Batch::new(), Reader::open(writer.path(), PEEK).unwrap());
+    let mut consumer = Reader::open(writer.path(), Mode::Consume).unwrap();
+    let mut written = 0;
+    for rounds in 1..20 {
+        // The first is read, and then others until the first's slot has been written several times.
+        for _ in 0..rounds {
+            assert_eq!(writer.push(&events(written..written + 5)).written, 5);
+            written += 5;
+            // The file's times have ticks of their own, and are to change.
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            assert_eq!(read(&mut consumer).0, (written - 5..written).collect::<Vec<_>>());
+            assert!(consumer.commit().unwrap());
+        }
+        assert_eq!(writer.push(&events(written..written + 2)).written, 2);
+        written += 2;
+        looker.read(&mut batch).unwrap();
+        assert!(!batch.restarted(), "{rounds}");
+        let new = 5 * rounds + 2;
+        assert_eq!(batch.len() as u64 + batch.lost().events, new, "{rounds}");
+        assert!(!batch.lost().or_more);
+        assert_eq!(values(&batch), (written - batch.len() as u64..written).collect::<Vec<_>>());
+        assert_eq!(read(&mut consumer).0.len(), 2);
+        assert!(consumer.commit().unwrap());
+    }
+}
+
+#[test]
 fn being_overtaken_in_a_file_of_theirs_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a");

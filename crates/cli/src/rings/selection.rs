@@ -21,6 +21,11 @@ impl Selection {
         fits(&self.agent, name)
     }
 
+    /// Whether all agents are wanted.
+    pub(crate) fn wants_every_agent(&self) -> bool {
+        self.agent.is_empty()
+    }
+
     /// Whether all events are wanted, so that none has to be asked about.
     pub(crate) fn wants_every_event(&self) -> bool {
         self.event.is_empty()
@@ -67,6 +72,7 @@ mod tests {
             assert_eq!(some.wants(&Event::new(kind, 1)), wanted, "{kind}");
         }
         let all = selection(&[], &[]);
+        assert!(all.wants_every_agent() && !some.wants_every_agent());
         assert!(all.wants_agent("") && all.wants_every_event() && all.wants(&Event::backend("x", 1)));
     }
 }
