@@ -26,6 +26,9 @@ fn every_command_explains_itself() {
     check(&["uninstall"], &["--force", "--forget"]);
     check(&["run"], &["--exporter", "--set", "-v", "NIXL_TELEMETRY_ENABLE"]);
     check(&["recover"], &["--dry-run", "--json", "Ctrl-C", "NIXL_TELEMETRY_JOURNAL_DIR", "Exit codes:"]);
+    check(&["read"], &["--format", "--agent", "--event", "--since", "--consume", "Exit codes:"]);
+    check(&["tail"], &["--format", "--agent", "--event", "--since", "--consume", "--quiet", "Ctrl-C", "Exit codes:"]);
+    check(&["stats"], &["--json", "--agent", "--event", "p50, p90 and p99", "Exit codes:"]);
 }
 
 #[test]
@@ -57,6 +60,10 @@ fn a_wrong_call_is_usage() {
     check(&["run"], "required");
     check(&["run", "--set", "X", "true"], "expected KEY=VALUE");
     check(&["recover"], "required");
+    check(&["read"], "required");
+    check(&["read", "--format", "xml", "/"], "[possible values: text, json, csv]");
+    check(&["tail", "--since", "soon", "/"], "expected 90s, 10m, 2h or 1d ago");
+    check(&["stats"], "required");
     check(&["recover", "--set", "NIXL_TELEMETRY_EXPORTER=csv", "/"], "expected --exporter");
 }
 
