@@ -98,9 +98,24 @@ impl Watcher {
     pub fn poll<E>(
         &mut self,
         at_once: bool,
+        visit: impl FnMut(&Follower, Change<'_>) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        self.poll_agents(at_once, |_| true, visit)
+    }
+
+    /// The same, if only some agents are wanted, by their names: the files of others are not opened, and nothing is taken
+    /// out of them.
+    ///
+    /// # Errors
+    /// The first that `visit` returns.
+    pub fn poll_agents<E>(
+        &mut self,
+        at_once: bool,
+        wants: impl Fn(&str) -> bool,
         mut visit: impl FnMut(&Follower, Change<'_>) -> Result<(), E>,
     ) -> Result<bool, E> {
         self.look_through_directories(&mut visit)?;
+        self.files.retain(|_, watched| wants(watched.follower.agent()));
         let patience = if at_once { Duration::ZERO } else { PATIENCE };
         let mut is_new = false;
         let mut gone = Vec::new();
