@@ -65,10 +65,14 @@ impl Follower {
             },
         };
         match reader.read(batch) {
-            Ok(()) if !batch.is_empty() || batch.lost().is_some() || batch.restarted() => Polled::Events,
+            Ok(()) if is_news(batch) => Polled::Events,
             Ok(()) if reader.is_current() => Polled::Quiet,
-            // What it held was read; the next one may be there already. As long as it is not, its writer may go on.
-            Ok(()) => self.next_file(batch),
+            Ok(()) => match reader.read(batch) {
+                // Written last, before the path was taken from it.
+                Ok(()) if is_news(batch) => Polled::Events,
+                // What it held was read; the next one may be there already. As long as it is not, its writer may go on.
+                _ => self.next_file(batch),
+            },
             // The next writer may have given it another shape.
             Err(error) => {
                 self.reader = None;
@@ -103,4 +107,8 @@ impl Follower {
             Err(error) => Polled::Unreadable(error),
         }
     }
+}
+
+fn is_news(batch: &Batch) -> bool {
+    !batch.is_empty() || batch.lost().is_some() || batch.restarted()
 }
