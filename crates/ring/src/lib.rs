@@ -41,5 +41,5 @@ pub use follower::{Follower, Polled};
 pub use header::{HEADER_SIZE, Header};
 pub use reader::{Mode, Reader};
 pub use shape::Shape;
-pub use watcher::{Change, Watcher};
+pub use watcher::{Change, Taken, Watcher};
 pub use writer::{Keep, Pushed, Writer};

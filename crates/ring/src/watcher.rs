@@ -32,6 +32,21 @@ pub enum Change<'a> {
     Foreign(&'a ReadError),
 }
 
+/// Whether whoever visits events has had them. `()` is [`Taken::Yes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// In [`Mode::Consume`] they are taken out of their file.
+    Yes,
+    /// In [`Mode::Consume`] they stay there, and come again with the next [`Watcher::poll`].
+    NotYet,
+}
+
+impl From<()> for Taken {
+    fn from((): ()) -> Self {
+        Self::Yes
+    }
+}
+
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
@@ -74,31 +89,27 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const IN_A_ROW: usize = 16;
 
 impl Watcher {
-    /// A watcher of these paths: directories, and files, which need not exist yet.
+    /// A watcher of these paths, directories and files, which need not exist yet.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>, mode: Mode) -> Self {
         let mut this = Self { directories: Vec::new(), files: BTreeMap::new(), mode, batch: Batch::new() };
         for path in paths {
-            if path.is_dir() {
-                this.directories.push(Directory { path: path.to_owned(), read: None, is_unreadable: false });
-            } else {
-                this.add(path.to_owned(), true);
-            }
+            this.add(path.to_owned(), true);
         }
         this
     }
 
-    /// Looks at everything once, and tells what is new. In [`Mode::Consume`], events for which `visit` returns `Ok` are
-    /// taken out of their file.
+    /// Looks at everything once, and tells what is new. In [`Mode::Consume`], events are taken out of their file when
+    /// `visit` has returned for them, unless it says that they are [not taken yet](Taken::NotYet).
     ///
     /// True if something was new: there may be more then. A file that cannot be read is told when that has lasted for a
     /// moment, once until it is well again; with `at_once`, at once.
     ///
     /// # Errors
     /// The first that `visit` returns.
-    pub fn poll<E>(
+    pub fn poll<T: Into<Taken>, E>(
         &mut self,
         at_once: bool,
-        visit: impl FnMut(&Follower, Change<'_>) -> Result<(), E>,
+        visit: impl FnMut(&Follower, Change<'_>) -> Result<T, E>,
     ) -> Result<bool, E> {
         self.poll_agents(at_once, |_| true, visit)
     }
@@ -108,18 +119,21 @@ impl Watcher {
     ///
     /// # Errors
     /// The first that `visit` returns.
-    pub fn poll_agents<E>(
+    pub fn poll_agents<T: Into<Taken>, E>(
         &mut self,
         at_once: bool,
         wants: impl Fn(&str) -> bool,
-        mut visit: impl FnMut(&Follower, Change<'_>) -> Result<(), E>,
+        mut visit: impl FnMut(&Follower, Change<'_>) -> Result<T, E>,
     ) -> Result<bool, E> {
+        let mut visit = |follower: &Follower, change: Change<'_>| visit(follower, change).map(Into::into);
+        self.find_directories();
         self.look_through_directories(&mut visit)?;
-        self.files.retain(|_, watched| wants(watched.follower.agent()));
+        // What was named may be a directory one day.
+        self.files.retain(|_, watched| watched.is_named || wants(watched.follower.agent()));
         let patience = if at_once { Duration::ZERO } else { PATIENCE };
         let mut is_new = false;
         let mut gone = Vec::new();
-        for (path, watched) in &mut self.files {
+        for (path, watched) in self.files.iter_mut().filter(|(_, watched)| wants(watched.follower.agent())) {
             is_new |= watched.poll(&mut self.batch, self.mode, patience, &mut visit)?;
             if !watched.is_named && matches!(watched.state, State::Absent) {
                 gone.push(path.clone());
@@ -146,9 +160,19 @@ impl Watcher {
         });
     }
 
+    /// A path that was named may be a directory, from the beginning or by now.
+    fn find_directories(&mut self) {
+        let is_directory = |path: &PathBuf, watched: &mut Watched| {
+            watched.is_named && !matches!(watched.state, State::Sound) && path.is_dir()
+        };
+        for (path, _) in self.files.extract_if(.., is_directory) {
+            self.directories.push(Directory { path, read: None, is_unreadable: false });
+        }
+    }
+
     fn look_through_directories<E>(
         &mut self,
-        visit: &mut impl FnMut(&Follower, Change<'_>) -> Result<(), E>,
+        visit: &mut impl FnMut(&Follower, Change<'_>) -> Result<Taken, E>,
     ) -> Result<(), E> {
         let mut found = Vec::new();
         for directory in &mut self.directories {
@@ -196,7 +220,7 @@ impl Watched {
         batch: &mut Batch,
         mode: Mode,
         patience: Duration,
-        visit: &mut impl FnMut(&Follower, Change<'_>) -> Result<(), E>,
+        visit: &mut impl FnMut(&Follower, Change<'_>) -> Result<Taken, E>,
     ) -> Result<bool, E> {
         if let State::Foreign { changed: known } = self.state
             && known.is_some()
@@ -209,7 +233,9 @@ impl Watched {
             match self.follower.poll(batch) {
                 Polled::Events => {
                     self.sound(visit)?;
-                    visit(&self.follower, Change::Events(batch))?;
+                    if visit(&self.follower, Change::Events(batch))? == Taken::NotYet && mode == Mode::Consume {
+                        break;
+                    }
                     is_new = true;
                     if mode == Mode::Consume
                         && let Err(error) = self.follower.commit()
@@ -241,22 +267,22 @@ impl Watched {
         Ok(is_new)
     }
 
-    fn sound<E>(&mut self, visit: &mut impl FnMut(&Follower, Change<'_>) -> Result<(), E>) -> Result<(), E> {
+    fn sound<E>(&mut self, visit: &mut impl FnMut(&Follower, Change<'_>) -> Result<Taken, E>) -> Result<(), E> {
         self.state = State::Sound;
-        if std::mem::replace(&mut self.is_told, true) { Ok(()) } else { visit(&self.follower, Change::Came) }
+        if std::mem::replace(&mut self.is_told, true) { Ok(()) } else { visit(&self.follower, Change::Came).map(drop) }
     }
 
     fn unreadable<E>(
         &mut self,
         error: ReadError,
         patience: Duration,
-        visit: &mut impl FnMut(&Follower, Change<'_>) -> Result<(), E>,
+        visit: &mut impl FnMut(&Follower, Change<'_>) -> Result<Taken, E>,
     ) -> Result<(), E> {
         if !self.is_named && error.is_foreign() {
             let is_known = matches!(self.state, State::Foreign { .. });
             let changed = fs::metadata(self.follower.path()).ok().as_ref().map(changed);
             self.state = State::Foreign { changed };
-            return if is_known { Ok(()) } else { visit(&self.follower, Change::Foreign(&error)) };
+            return if is_known { Ok(()) } else { visit(&self.follower, Change::Foreign(&error)).map(drop) };
         }
         let (since, said) = match self.state {
             State::Unreadable { since, said } => (since, said),
@@ -268,7 +294,7 @@ impl Watched {
             return Ok(());
         }
         self.is_told = false;
-        visit(&self.follower, Change::Unreadable(&error))
+        visit(&self.follower, Change::Unreadable(&error)).map(drop)
     }
 }
 
