@@ -12,14 +12,16 @@
 //! 3. Between two reads the writer may have gone round as a whole. Our stamps tell. Without them, the event before the next
 //!    one is looked at again: it has changed then, unless the one that took its place is the same.
 //! 4. A file may have been begun anew, its positions at 0 again. Then its times have changed, and either the positions are
-//!    ones no writer can have got to from where they were, or what should be new events lies there as it lay before. What
-//!    is between the new positions is read, and nothing else of the file is believed.
+//!    ones no writer can have got to from where they were, or what should be new events lies there as it lay before, or
+//!    our stamps are further on than any writer gets in that time. What is between the new positions is read, and nothing
+//!    else of the file is believed.
 
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{self, CWD, OFlags, openat};
 
@@ -37,6 +39,9 @@ pub enum Mode {
 
 /// Slots read at once at most: 4 MiB of the largest.
 const AT_ONCE: u64 = 1 << 16;
+
+/// More events than a writer writes in a microsecond.
+const FASTEST: u128 = 100;
 
 /// Slots remembered to tell whether they have been written since. Neighbours, so that times are among them.
 const AHEAD: u64 = 8;
@@ -58,6 +63,8 @@ pub struct Reader {
     number: Option<u32>,
     /// Header, and time of the last change, when the file was looked at last.
     last: (Header, (i64, i64)),
+    /// When that was.
+    looked: Instant,
     /// What is copied a second time.
     again: Vec<u8>,
 }
@@ -86,8 +93,8 @@ impl Reader {
         let shape = Shape::of(&header, size)?;
         let last = (header, changed(&metadata));
         let (behind, ahead, again) = Default::default();
-        let mut reader =
-            Self { path, file, mode, shape, next: header.read_pos, behind, ahead, number: None, last, again };
+        let (next, looked) = (header.read_pos, Instant::now());
+        let mut reader = Self { path, file, mode, shape, next, behind, ahead, number: None, last, looked, again };
         reader.check_events(&header)?;
         reader.remember()?;
         Ok(reader)
@@ -132,11 +139,12 @@ impl Reader {
         let change = changed(&self.file.metadata()?);
         let may_be_new = change != self.last.1;
         let before = std::mem::replace(&mut self.last, (header, change)).0;
+        let elapsed = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
         if self.mode == Mode::Consume {
             batch.contended = header.read_pos != before.read_pos;
             self.go_to(header.read_pos);
         } else {
-            match self.movement(&before, &header, may_be_new)? {
+            match self.movement(&before, &header, may_be_new.then_some(elapsed))? {
                 Movement::On => {}
                 Movement::Around { lost } => {
                     batch.lost = lost;
@@ -193,16 +201,20 @@ impl Reader {
         Ok(header)
     }
 
-    /// How the writer has moved since the last read.
-    fn movement(&mut self, before: &Header, now: &Header, may_be_new: bool) -> Result<Movement, ReadError> {
+    /// How the writer has moved since the last read. A file that may have been begun anew since comes with how long ago
+    /// that was; on some file systems a mapping that is written to changes the times as well.
+    fn movement(&mut self, before: &Header, now: &Header, new_within: Option<Duration>) -> Result<Movement, ReadError> {
+        let may_be_new = new_within.is_some();
         let ahead = self.distance(now.write_pos);
         if let Some(number) = self.number
             && let Some(newest) = self.newest_number(now.write_pos)?
         {
             let written = u64::from(newest.wrapping_add(1).wrapping_sub(number));
+            let is_too_much =
+                |elapsed: Duration| u128::from(written) > elapsed.as_micros().saturating_add(1000) * FASTEST;
             return Ok(if written == ahead {
                 Movement::On
-            } else if may_be_new || written > u64::from(u32::MAX / 2) {
+            } else if new_within.is_some_and(is_too_much) || written > u64::from(u32::MAX / 2) {
                 Movement::Anew
             } else {
                 Movement::Around { lost: Lost { events: written.saturating_sub(now.unread()), or_more: false } }

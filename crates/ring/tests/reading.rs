@@ -99,6 +99,20 @@ fn the_newest_are_kept_where_that_is_asked_for() {
     assert_eq!(*seen.last().unwrap(), 60);
 }
 
+/// Each page that is written to for the first time changes the times of the file, on most file systems.
+#[test]
+fn how_much_of_a_large_ring_was_missed_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(folder.path(), "a", options(4096, Keep::Newest)).unwrap();
+    let mut reader = Reader::open(writer.path(), PEEK).unwrap();
+    assert_eq!(writer.push(&events(0..10)).written, 10);
+    assert_eq!(read(&mut reader), ((0..10).collect(), 0));
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(writer.push(&events(10..50_000)).written, 49_990);
+    let (values, lost) = read(&mut reader);
+    assert_eq!((values.first(), values.len() as u64 + lost), (Some(&(10 + lost)), 49_990));
+}
+
 #[test]
 fn being_overtaken_in_a_file_of_theirs_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
