@@ -61,6 +61,8 @@ pub struct Reader {
     ahead: Vec<u8>,
     /// The number of the next event, in a file with stamps.
     number: Option<u32>,
+    /// The number after the last event that was shown, as long as the file goes on.
+    shown: Option<u32>,
     /// Header, and time of the last change, when the file was looked at last.
     last: (Header, (i64, i64)),
     /// When that was.
@@ -94,7 +96,8 @@ impl Reader {
         let last = (header, changed(&metadata));
         let (behind, ahead, again) = Default::default();
         let (next, looked) = (header.read_pos, Instant::now());
-        let mut reader = Self { path, file, mode, shape, next, behind, ahead, number: None, last, looked, again };
+        let mut reader =
+            Self { path, file, mode, shape, next, behind, ahead, number: None, shown: None, last, looked, again };
         reader.check_events(&header)?;
         reader.remember()?;
         Ok(reader)
@@ -152,6 +155,7 @@ impl Reader {
                 }
                 Movement::Anew => {
                     batch.restarted = true;
+                    self.shown = None;
                     self.go_to(header.read_pos);
                 }
             }
@@ -314,12 +318,28 @@ impl Reader {
                     wrong = wrong.max(count - right as u64);
                     self.number = Some(after);
                 }
-                None => self.number = numbers(stamps.skip(index(wrong)), from.wrapping_add(wrong), self.mask()),
+                // Some of the first may have been overwritten before they were copied, so that both copies are alike.
+                None => {
+                    if let Some((right, after)) = numbers(stamps.rev(), self.next, self.mask()) {
+                        wrong = wrong.max(count - right);
+                        self.number = Some(after);
+                    }
+                }
             }
         }
         if wrong > 0 {
             batch.bytes.drain(..index(wrong) * size);
             batch.lost.add(Lost { events: wrong, or_more: false });
+        }
+        if self.mode == Mode::Peek && (count > 0 || batch.lost.is_some()) {
+            // However that came about, what is between two events that were shown is lost.
+            if let (Some(shown), Some(number)) = (self.shown, self.number) {
+                let events = number.wrapping_sub(low(batch.len() as u64)).wrapping_sub(shown);
+                if events < u32::MAX / 2 {
+                    batch.lost = Lost { events: events.into(), or_more: false };
+                }
+            }
+            self.shown = self.number;
         }
     }
 
@@ -376,15 +396,14 @@ enum Movement {
     Anew,
 }
 
-/// The number that follows those of a batch, if they follow each other and belong where they are. One alone may look so by
-/// chance.
-fn numbers(mut stamps: impl ExactSizeIterator<Item = u32>, position: u64, mask: u64) -> Option<u32> {
-    let count = stamps.len();
-    let first = stamps.next().filter(|_| count > 1)?;
-    let belongs = (u64::from(first) ^ position) & mask & u64::from(u32::MAX) == 0;
-    let after = stamps
-        .try_fold(first.wrapping_add(1), |expected, stamp| (stamp == expected).then_some(expected.wrapping_add(1)));
-    after.filter(|_| belongs)
+/// How many stamps of a batch, from its last one backwards, follow each other up to this position, and the number after
+/// them. One alone may look so by chance.
+fn numbers(mut stamps: impl Iterator<Item = u32>, position: u64, mask: u64) -> Option<(u64, u32)> {
+    let last = stamps.next()?;
+    let after = last.wrapping_add(1);
+    let belongs = (u64::from(after) ^ position) & mask & u64::from(u32::MAX) == 0;
+    let right = 1 + stamps.zip(1..).take_while(|(stamp, i)| *stamp == last.wrapping_sub(*i)).count() as u64;
+    (belongs && right > 1).then_some((right, after))
 }
 
 /// The lower half; numbers of events go round.
