@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod collect;
 mod common;
 mod demo;
 mod detect;
@@ -39,6 +40,8 @@ Examples:
   nixl-telemetry run --exporter csv -- python3 server.py
                                                  a program, with this collector in its NIXL
   nixl-telemetry recover /var/lib/telemetry      what such programs had not exported when they died
+  nixl-telemetry collect --consume --from /run/nixl --exporter csv
+                                                 a sidecar: NIXL's ring files through exporters
   nixl-telemetry demo --agent nixl               the same transfers through NIXL itself
   nixl-telemetry plugin inspect libtelemetry_exporter_csv.so";
 
@@ -53,6 +56,8 @@ enum Command {
     Uninstall(install::uninstall::Arguments),
     Run(run::Arguments),
     Recover(recover::Arguments),
+    Collect(collect::Arguments),
+    CollectStatus(collect::ask::Arguments),
 }
 
 /// About the NIXL of this machine.
@@ -72,5 +77,7 @@ fn main() -> ExitCode {
         Command::Uninstall(arguments) => install::uninstall::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
+        Command::Collect(arguments) => collect::run(&arguments),
+        Command::CollectStatus(arguments) => collect::ask::run(&arguments),
     })
 }
