@@ -5,9 +5,18 @@
 use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nixl_telemetry_event::{Event, Kind};
 use nixl_telemetry_ring::{Change, Follower, Mode, Options, Taken, Watcher, Writer};
+
+/// Held by each test: a file that is removed here may give its number to one that is made there, before its writer has let
+/// go of it; then that one is taken to have a writer, and gets another name.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Writes events of these values.
 fn push(writer: &mut Writer, values: std::ops::Range<u64>) {
@@ -35,6 +44,7 @@ fn poll(watcher: &mut Watcher, taken: Taken) -> (Vec<String>, bool) {
 
 #[test]
 fn a_directory_may_come_later_and_go_and_come_again() {
+    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("rings");
     let mut watcher = Watcher::new([directory.as_path()], Mode::Peek);
@@ -56,6 +66,7 @@ fn a_directory_may_come_later_and_go_and_come_again() {
 
 #[test]
 fn events_that_are_not_taken_come_again() {
+    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let mut a = Writer::create(root.path(), "a", Options::default()).unwrap();
     let mut b = Writer::create(root.path(), "b", Options::default()).unwrap();
@@ -74,6 +85,7 @@ fn events_that_are_not_taken_come_again() {
 
 #[test]
 fn nothing_written_before_a_file_goes_is_missed() {
+    let _alone = alone();
     let root = tempfile::tempdir().unwrap();
     let mut watcher = Watcher::new([root.path()], Mode::Peek);
     for round in 0..200 {
