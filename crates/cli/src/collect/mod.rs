@@ -106,11 +106,11 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  nixl-telemetry collect --consume --from /run/nixl --exporter csv --set NIXL_TELEMETRY_CSV_FILE=/tmp/{agent}.csv
-  nixl-telemetry collect --from /run/nixl --exporter csv --event 'agent_err_*' --agent 'prefill-*'
-  nixl-telemetry collect --consume --once --from /run/nixl --exporter csv       what is there, from a timer
   nixl-telemetry collect --consume --from /run/nixl --exporter csv --status /run/collect/status
-  nixl-telemetry collect-status /run/collect/status                             how that one is
+  nixl-telemetry collect-status /run/collect/status                how that one is
+  nixl-telemetry collect --from /run/nixl --exporter csv --event 'agent_err_*' --agent 'prefill-*'
+  nixl-telemetry collect --consume --once --from /run/nixl --exporter csv
+                                                                   what is there, from a timer
 
 Exit codes: 0 done, with --once, and everything was exported; 1 something was not, or cannot begin; 2 called the wrong
 way; 143 and 130 ended by SIGTERM and Ctrl-C, with nothing left behind.";

@@ -114,7 +114,9 @@ impl Outlet {
                 let done = exporter.export(events);
                 let (exported, unsupported) = (done.accepted, done.unsupported);
                 let failed = all - exported - unsupported;
-                let why = done.first_failure.filter(|_| failed > 0).map(|failure| failure.to_string());
+                let first =
+                    done.first_failure.map_or_else(|| "no reason given".to_owned(), |failure| failure.to_string());
+                let why = (failed > 0).then_some(first);
                 (Done { exported, failed, unsupported }, why)
             }
         }
