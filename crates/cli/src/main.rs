@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod collect;
 mod common;
 mod demo;
 mod detect;
@@ -43,6 +44,8 @@ Examples:
                                                  a program, with this collector in its NIXL
   nixl-telemetry recover /var/lib/telemetry      what such programs had not exported when they died
   nixl-telemetry tail /tmp/telemetry             the events in NIXL's ring files, as they come
+  nixl-telemetry collect --consume --from /run/nixl --exporter csv
+                                                 a sidecar: NIXL's ring files through exporters
   nixl-telemetry demo --agent nixl               the same transfers through NIXL itself
   nixl-telemetry plugin inspect libtelemetry_exporter_csv.so";
 
@@ -60,6 +63,8 @@ enum Command {
     Read(read::Arguments),
     Tail(tail::Arguments),
     Stats(stats::Arguments),
+    Collect(collect::Arguments),
+    CollectStatus(collect::ask::Arguments),
 }
 
 /// About the NIXL of this machine.
@@ -82,5 +87,7 @@ fn main() -> ExitCode {
         Command::Read(arguments) => read::run(&arguments),
         Command::Tail(arguments) => tail::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
+        Command::Collect(arguments) => collect::run(&arguments),
+        Command::CollectStatus(arguments) => collect::ask::run(&arguments),
     })
 }

@@ -62,6 +62,8 @@ pub struct Reader {
     ahead: Vec<u8>,
     /// The number of the next event, in a file with stamps.
     number: Option<u32>,
+    /// The number after the last event that was shown, or counted as lost, as long as the file goes on.
+    shown: Option<u32>,
     /// Header, and time of the last change, when the file was looked at last.
     last: (Header, (i64, i64)),
     /// The moment before that.
@@ -95,10 +97,23 @@ impl Reader {
         let shape = Shape::of(&header, size)?;
         let last = (header, changed(&metadata));
         let (behind, ahead, again) = Default::default();
-        let mut reader =
-            Self { path, file, mode, shape, next: header.read_pos, behind, ahead, number: None, last, looked, again };
+        let mut reader = Self {
+            path,
+            file,
+            mode,
+            shape,
+            next: header.read_pos,
+            behind,
+            ahead,
+            number: None,
+            shown: None,
+            last,
+            looked,
+            again,
+        };
         reader.check_events(&header)?;
         reader.number = reader.number_behind()?;
+        reader.shown = reader.number;
         reader.remember()?;
         Ok(reader)
     }
@@ -157,6 +172,8 @@ impl Reader {
                 Movement::Anew => {
                     batch.restarted = true;
                     self.go_to(header.read_pos);
+                    self.number = self.number_behind()?;
+                    self.shown = self.number;
                 }
             }
         }
@@ -281,9 +298,10 @@ impl Reader {
         let from = self.next.wrapping_sub(count) & self.mask();
         let slots = self.copy_again(from, count)?;
         let stamps = slots.chunks_exact(self.shape.layout.size()).map(|slot| stamp::of(slot, offset));
-        let number = numbers(stamps, from, self.mask());
+        // All of them: the last may have been written by another writer.
+        let number = numbers(stamps.rev(), self.next, self.mask()).filter(|(right, _)| *right == count);
         self.again = slots;
-        Ok(number)
+        Ok(number.map(|(_, after)| after))
     }
 
     /// Whether the oldest slot, too, has a number of those that lead to the newest; or already one that follows it.
@@ -354,12 +372,28 @@ impl Reader {
                     wrong = wrong.max(count - right as u64);
                     self.number = Some(after);
                 }
-                None => self.number = numbers(stamps.skip(index(wrong)), from.wrapping_add(wrong), self.mask()),
+                // Some of the first may have been overwritten before they were copied, so that both copies are alike.
+                None => {
+                    if let Some((right, after)) = numbers(stamps.rev(), self.next, self.mask()) {
+                        wrong = wrong.max(count - right);
+                        self.number = Some(after);
+                    }
+                }
             }
         }
         if wrong > 0 {
             batch.bytes.drain(..index(wrong) * size);
             batch.lost.add(Lost { events: wrong, or_more: false });
+        }
+        // However that came about, what is between two events that were shown is lost.
+        if let (Mode::Peek, Some(shown), Some(number)) = (self.mode, self.shown, self.number) {
+            let events = number.wrapping_sub(low(batch.len() as u64)).wrapping_sub(shown);
+            if events < u32::MAX / 2 {
+                batch.lost = Lost { events: events.into(), or_more: false };
+            }
+        }
+        if self.number.is_some() {
+            self.shown = self.number;
         }
     }
 
@@ -416,15 +450,14 @@ enum Movement {
     Anew,
 }
 
-/// The number that follows those of a batch, if they follow each other and belong where they are. One alone may look so by
-/// chance.
-fn numbers(mut stamps: impl ExactSizeIterator<Item = u32>, position: u64, mask: u64) -> Option<u32> {
-    let count = stamps.len();
-    let first = stamps.next().filter(|_| count > 1)?;
-    let belongs = (u64::from(first) ^ position) & mask & u64::from(u32::MAX) == 0;
-    let after = stamps
-        .try_fold(first.wrapping_add(1), |expected, stamp| (stamp == expected).then_some(expected.wrapping_add(1)));
-    after.filter(|_| belongs)
+/// How many stamps of a batch, from its last one backwards, follow each other up to this position, and the number after
+/// them. One alone may look so by chance.
+fn numbers(mut stamps: impl Iterator<Item = u32>, position: u64, mask: u64) -> Option<(u64, u32)> {
+    let last = stamps.next()?;
+    let after = last.wrapping_add(1);
+    let belongs = (u64::from(after) ^ position) & mask & u64::from(u32::MAX) == 0;
+    let right = 1 + stamps.zip(1..).take_while(|(stamp, i)| *stamp == last.wrapping_sub(*i)).count() as u64;
+    (belongs && right > 1).then_some((right, after))
 }
 
 /// The lower half; numbers of events go round.

@@ -211,14 +211,17 @@ impl Ring {
     ) -> Pushed {
         let mut pushed = Pushed::default();
         let mut rest = events;
+        let mut is_full = false;
         while let Some(event) = rest.first() {
             if encode(event).is_none() {
                 pushed.unsupported += 1;
                 rest = &rest[1..];
                 continue;
             }
-            let room = self.room(shape, keep);
+            // Once one was refused, room comes too late for those after it: they would be out of turn.
+            let room = if is_full { 0 } else { self.room(shape, keep) };
             if room == 0 {
+                is_full = true;
                 pushed.refused += 1;
                 rest = &rest[1..];
                 continue;

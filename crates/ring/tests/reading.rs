@@ -144,6 +144,33 @@ fn being_overtaken_while_somebody_consumes_is_not_taken_for_a_beginning() {
 }
 
 #[test]
+fn whoever_is_overrun_sees_events_in_order_and_knows_what_is_missing() {
+    const EVENTS: u64 = 300_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(folder.path(), "a", options(4096, Keep::Newest)).unwrap();
+    let mut reader = Reader::open(writer.path(), PEEK).unwrap();
+    assert_eq!(writer.push(&events(0..10)).written, 10);
+    assert_eq!(read(&mut reader), ((0..10).collect(), 0));
+    let (mut seen, mut lost) = ((0..10).collect::<Vec<_>>(), Lost::default());
+    let mut batch = Batch::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for from in (10..EVENTS).step_by(10) {
+                assert_eq!(writer.push(&events(from..from + 10)).written, 10);
+            }
+        });
+        while seen.last() != Some(&(EVENTS - 1)) {
+            reader.read(&mut batch).unwrap();
+            seen.extend(values(&batch));
+            lost.add(batch.lost());
+        }
+    });
+    assert!(seen.is_sorted_by(|a, b| a < b));
+    let known = seen.len() as u64 + lost.events;
+    assert!(known == EVENTS || (known < EVENTS && lost.or_more), "{known} {lost:?}");
+}
+
+#[test]
 fn being_overtaken_in_a_file_of_theirs_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a");

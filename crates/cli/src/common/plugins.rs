@@ -39,6 +39,18 @@ pub(crate) fn check_name(name: &str) -> Result<(), LoadError> {
     }
 }
 
+/// The names in a list with commas, each once.
+pub(crate) fn names(list: &str) -> Result<Vec<String>, LoadError> {
+    let mut names: Vec<String> = Vec::new();
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        check_name(name)?;
+        if names.iter().all(|other| other != name) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +63,13 @@ mod tests {
         for name in ["", "../csv", "a/b", ".csv"] {
             assert_eq!(check_name(name), Err(LoadError::InvalidName { name: name.to_owned() }), "{name}");
         }
+    }
+
+    #[test]
+    fn every_exporter_is_named_once() {
+        assert_eq!(names("csv, NOP,csv,").unwrap(), ["csv", "NOP"]);
+        assert_eq!(names("").unwrap(), [""; 0]);
+        assert!(names("csv,../csv").is_err());
     }
 
     #[test]

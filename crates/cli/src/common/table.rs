@@ -29,6 +29,11 @@ impl<const N: usize> Table<N> {
 
     /// All lines, indented by two, without a line feed after the last.
     pub(crate) fn render(&self) -> String {
+        self.render_for(Stream::Out)
+    }
+
+    /// The same for either stream.
+    pub(crate) fn render_for(&self, stream: Stream) -> String {
         let heading = self.columns.map(|(title, _)| title.to_owned());
         let mut widths = heading.each_ref().map(|cell| cell.chars().count());
         for row in &self.rows {
@@ -36,7 +41,7 @@ impl<const N: usize> Table<N> {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        let mut lines = vec![paint(Stream::Out, Style::Strong, &self.line(&heading, &widths))];
+        let mut lines = vec![paint(stream, Style::Strong, &self.line(&heading, &widths))];
         lines.extend(self.rows.iter().map(|row| self.line(row, &widths)));
         lines.join("\n")
     }

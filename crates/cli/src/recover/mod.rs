@@ -75,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             "NIXL_TELEMETRY_EXPORTER has no say in what is recovered: expected --exporter",
         );
     }
-    let exporters = exporters(arguments.exporter.as_deref().unwrap_or_default())?;
+    let exporters = plugins::names(arguments.exporter.as_deref().unwrap_or_default())?;
     if !arguments.prepared {
         // In a program, an exporter that cannot be had is not worth failing for; here nothing is lost if it fails.
         let strict = (ON_ERROR.name(), "fail");
@@ -100,28 +100,4 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     Ok(if report.finish()? { End::Done } else { End::Failed })
-}
-
-/// The names in a list, each once.
-fn exporters(list: &str) -> anyhow::Result<Vec<String>> {
-    let mut names: Vec<String> = Vec::new();
-    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        plugins::check_name(name)?;
-        if names.iter().all(|other| other != name) {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_exporter_is_named_once() {
-        assert_eq!(exporters("csv, NOP,csv,").unwrap(), ["csv", "NOP"]);
-        assert_eq!(exporters("").unwrap(), [""; 0]);
-        assert!(exporters("csv,../csv").is_err());
-    }
 }

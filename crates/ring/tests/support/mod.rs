@@ -51,6 +51,7 @@ impl TheirWriter {
     }
 
     /// Takes out as many as there are, up to a number, as their reader does.
+    #[allow(dead_code, reason = "not every test takes out through it")]
     pub(crate) fn pop(&self, most: u64) -> u64 {
         let mut popped = 0;
         while popped < most {
