@@ -59,6 +59,11 @@ impl Header {
         self.write_pos.wrapping_sub(self.read_pos) & self.mask
     }
 
+    /// The same by another mask: whatever somebody may have written into the header.
+    pub(crate) fn unread_of(&self, mask: u64) -> u64 {
+        self.write_pos.wrapping_sub(self.read_pos) & mask
+    }
+
     /// Whether there is no room for one more.
     pub fn is_full(&self) -> bool {
         self.unread() == self.mask

@@ -2,20 +2,20 @@
 
 //! One file, read.
 //!
-//! What makes it right while a writer writes and others consume, who never wait for us:
+//! A writer writes and others consume meanwhile, and nobody waits for us. What is shown is right all the same:
 //!
-//! 1. An event lies still as long as its slot is between the read and the write position. So slots are copied, and the
-//!    positions looked at again: those that are between them still, were so all the while.
-//! 2. The others somebody has consumed meanwhile, and the writer may have come round to them. They are copied once more:
-//!    what has changed was overwritten, and so was the slot at the write position, which may be half written. A writer of
-//!    ours changes a slot's stamp before the rest, so that a slot of which only the rest is new cannot keep its stamp.
-//! 3. Between two reads the writer may have gone round as a whole. Our stamps tell. Without them, the event before the next
-//!    one is looked at again: it has changed then, unless the one that took its place is the same.
-//! 4. A file may have been begun anew, its positions at 0 again. Then the numbers of our stamps are others, by more than
-//!    there was time for, and go back no further than the beginning. Without them: the file's times have changed, and either
-//!    the positions are ones no writer can have got to from where they were, or what should be new events lies there as it
-//!    lay before. What is between the new positions is read, and nothing else of the file is believed.
-//! 5. The file's times say less than one would like: who consumes by writing to the file changes them as well.
+//! **With numbers.** Our writer numbers its slots, and writes a slot's number before the rest of it. A slot is copied; if its
+//! number is the same afterwards, nobody had begun to write it anew before that, and the copy is whole. What is missing is
+//! what is between two numbers.
+//!
+//! **Without numbers**, in files of NIXL's. Whoever comes round to the events we copy has to pass the slot before them, of
+//! which we know what was in it: as long as it is the same after the copy, nobody has. Only if the event there is repeated to
+//! the last bit is that not noticed. How often the writer went round nobody can tell: then we know at least how much is lost.
+//!
+//! **A file begun anew** has its positions at 0 again. With numbers, it has others, further on than there was time for.
+//! Without them: the file's times have changed, and either the positions are ones no writer can have got to, or what should be
+//! new events lies there as it lay before. The times alone say little: who consumes changes them as well. What is between the
+//! new positions is read, and nothing else of the file is believed.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -44,8 +44,8 @@ const AT_ONCE: u64 = 1 << 16;
 /// Slots remembered to tell whether they have been written since. Neighbours, so that times are among them.
 const AHEAD: u64 = 8;
 
-/// Between two reads, a time in which the numbers of events may have gone round by a good part.
-const LONG: Duration = Duration::from_secs(1);
+/// Between two reads, a time in which a good part of all numbers may have been used.
+const LONG: Duration = Duration::from_millis(250);
 
 /// A ring file that is being read.
 #[derive(Debug)]
@@ -62,8 +62,6 @@ pub struct Reader {
     ahead: Vec<u8>,
     /// The number of the next event, in a file with stamps.
     number: Option<u32>,
-    /// The number after the last event that was shown, or counted as lost, as long as the file goes on.
-    shown: Option<u32>,
     /// Header, and time of the last change, when the file was looked at last.
     last: (Header, (i64, i64)),
     /// The moment before that.
@@ -97,24 +95,14 @@ impl Reader {
         let shape = Shape::of(&header, size)?;
         let last = (header, changed(&metadata));
         let (behind, ahead, again) = Default::default();
-        let mut reader = Self {
-            path,
-            file,
-            mode,
-            shape,
-            next: header.read_pos,
-            behind,
-            ahead,
-            number: None,
-            shown: None,
-            last,
-            looked,
-            again,
-        };
+        let mut reader =
+            Self { path, file, mode, shape, next: header.read_pos, behind, ahead, number: None, last, looked, again };
         reader.check_events(&header)?;
+        reader.go_to(header.read_pos)?;
         reader.number = reader.number_behind()?;
-        reader.shown = reader.number;
-        reader.remember()?;
+        if mode == Mode::Peek {
+            reader.remember_ahead()?;
+        }
         Ok(reader)
     }
 
@@ -160,30 +148,128 @@ impl Reader {
         let before = std::mem::replace(&mut self.last, (header, change)).0;
         if self.mode == Mode::Consume {
             batch.contended = header.read_pos != before.read_pos;
-            self.go_to(header.read_pos);
-        } else {
-            match self.movement(&before, &header, may_be_new, looked.elapsed())? {
-                Movement::On => {}
-                Movement::Around { lost, number } => {
-                    batch.lost = lost;
-                    self.go_to(header.read_pos);
-                    self.number = number;
-                }
-                Movement::Anew => {
-                    batch.restarted = true;
-                    self.go_to(header.read_pos);
-                    self.number = self.number_behind()?;
-                    self.shown = self.number;
-                }
-            }
+            self.go_to(header.read_pos)?;
+            return self.read_plainly(&header, batch);
         }
-        let count = self.distance(header.write_pos).min(AT_ONCE);
-        let from = self.next;
+        if let Some(number) = self.number
+            && let Some(newest) = self.newest_number(header.write_pos)?
+        {
+            return self.read_numbered(&header, (number, newest), (may_be_new, looked.elapsed()), batch);
+        }
+        self.number = None;
+        match self.movement(&before, &header, may_be_new)? {
+            Movement::On => {}
+            Movement::Around { lost } => {
+                batch.lost = Lost { events: lost, or_more: true };
+                self.go_to(header.read_pos)?;
+            }
+            Movement::Anew => self.begin_anew(&header, batch)?,
+        }
+        self.read_plainly(&header, batch)
+    }
+
+    /// Goes to the beginning of a file that was begun anew.
+    fn begin_anew(&mut self, header: &Header, batch: &mut Batch) -> Result<(), ReadError> {
+        batch.restarted = true;
+        self.go_to(header.read_pos)?;
+        self.number = self.number_behind()?;
+        Ok(())
+    }
+
+    /// Reads slots whose numbers are known: the next one's, and the last one's, whose event may not be whole yet.
+    fn read_numbered(
+        &mut self,
+        header: &Header,
+        (number, newest): (u32, u32),
+        (may_be_new, during): (bool, Duration),
+        batch: &mut Batch,
+    ) -> Result<(), ReadError> {
+        let ahead = self.distance(header.write_pos);
+        let written = u64::from(newest.wrapping_add(1).wrapping_sub(number));
+        // Where to read from, how many, and the number of the first.
+        let (mut from, mut count, mut first) = (self.next, ahead, number);
+        if written != ahead {
+            // No writer writes four events a nanosecond. After a short while, that is next to nothing of what the numbers can
+            // be; after a long one, the file's times have to be the same as well.
+            let is_possible = written > ahead
+                && u128::from(written - ahead) <= during.as_nanos() * 4
+                && (during < LONG || !may_be_new && written <= u64::from(u32::MAX / 2));
+            if !(is_possible && self.is_all_of_one_writer(newest, header.write_pos)?) {
+                self.begin_anew(header, batch)?;
+                return match self.number {
+                    // Nothing is lost before the first of a new file.
+                    Some(first) => self.copy_numbered(self.next, self.distance(header.write_pos), first, first, batch),
+                    None => self.read_plainly(header, batch),
+                };
+            }
+            // The last one may be in the making, and is left for the next time then. It is not if the write position is behind
+            // it now: no writer gets around without moving that.
+            fence(Ordering::SeqCst);
+            let in_the_making = u64::from(read_header(&self.file)?.write_pos != header.write_pos);
+            count = header.unread().saturating_sub(in_the_making);
+            first = newest.wrapping_add(1).wrapping_sub(low(count + in_the_making));
+            from = header.write_pos.wrapping_sub(count + in_the_making) & self.mask();
+        }
+        self.copy_numbered(from, count, first, number, batch)
+    }
+
+    /// Copies slots from the one with the number `first` on, and keeps those that are whole. `expected` is the number of the
+    /// event that would have come next.
+    fn copy_numbered(
+        &mut self,
+        from: u64,
+        count: u64,
+        first: u32,
+        expected: u32,
+        batch: &mut Batch,
+    ) -> Result<(), ReadError> {
+        let (size, count) = (self.shape.layout.size(), count.min(AT_ONCE));
+        let offset = self.shape.stamp().expect("numbers are in stamps");
         self.copy(from, count, &mut batch.bytes)?;
-        let overwritten = self.overwritten(from, batch)?;
-        self.advance(from, overwritten, batch);
+        // The copy first, then the numbers.
+        fence(Ordering::SeqCst);
+        let again = self.copy_again(from, count)?;
+        let after = first.wrapping_add(low(count));
+        let is_whole = |slots: &[u8]| {
+            let stamps = slots.chunks_exact(size).rev().map(|slot| stamp::of(slot, offset));
+            stamps.zip(1..).take_while(|(stamp, i)| *stamp == after.wrapping_sub(*i)).count()
+        };
+        let whole = is_whole(&batch.bytes).min(is_whole(&again));
+        self.again = again;
+        batch.bytes.drain(..batch.bytes.len() - whole * size);
+        let lost = after.wrapping_sub(low(whole as u64)).wrapping_sub(expected);
+        batch.lost = Lost { events: lost.into(), or_more: false };
+        self.next = from.wrapping_add(count) & self.mask();
+        self.number = Some(after);
+        Ok(())
+    }
+
+    /// Reads what is between the next event and the write position, by what is in the slots.
+    fn read_plainly(&mut self, header: &Header, batch: &mut Batch) -> Result<(), ReadError> {
+        let (from, size) = (self.next, self.shape.layout.size());
+        let count = self.distance(header.write_pos).min(AT_ONCE);
+        self.copy(from, count, &mut batch.bytes)?;
+        // The copy first, then what tells whether it is whole.
+        fence(Ordering::SeqCst);
+        let now = read_header(&self.file)?;
+        let is_still_there =
+            |position: u64| position.wrapping_sub(now.read_pos) & self.mask() < now.unread_of(self.mask());
+        // What nobody has taken out nobody has overwritten. That cannot be said of a file that was read before it was passed.
+        let is_unread = self.mode == Mode::Consume && (count == 0 || is_still_there(from));
+        if !is_unread && self.has_changed(from.wrapping_sub(1) & self.mask(), 1, |reader| &reader.behind)? {
+            batch.bytes.clear();
+            let gone = now.read_pos.wrapping_sub(from) & self.mask();
+            batch.lost.add(Lost { events: gone.min(count), or_more: gone > 0 });
+            return self.go_to(now.read_pos);
+        }
+        self.next = from.wrapping_add(count) & self.mask();
+        if count > 0 {
+            self.behind.clear();
+            self.behind.extend_from_slice(&batch.bytes[batch.bytes.len() - size..]);
+        }
         if self.mode == Mode::Peek {
-            self.remember()?;
+            self.remember_ahead()?;
+            self.number = self.number_after(batch);
         }
         Ok(())
     }
@@ -222,48 +308,21 @@ impl Reader {
         Ok(header)
     }
 
-    /// How the writer has moved since the last read.
-    fn movement(
-        &mut self,
-        before: &Header,
-        now: &Header,
-        may_be_new: bool,
-        during: Duration,
-    ) -> Result<Movement, ReadError> {
-        let ahead = self.distance(now.write_pos);
-        if let Some(number) = self.number
-            && let Some(newest) = self.newest_number(now.write_pos)?
-        {
-            let written = u64::from(newest.wrapping_add(1).wrapping_sub(number));
-            if written == ahead {
-                return Ok(Movement::On);
-            }
-            // No writer writes an event a nanosecond. After a short while, that is next to nothing of what the numbers can
-            // be; after a long one, the file's times have to be the same as well.
-            let is_possible = written > ahead
-                && u128::from(written - ahead) <= during.as_nanos()
-                && (during < LONG || !may_be_new && written <= u64::from(u32::MAX / 2));
-            return Ok(if is_possible && self.is_all_of_one_writer(newest, now.write_pos)? {
-                let lost = Lost { events: written.saturating_sub(now.unread()), or_more: false };
-                Movement::Around { lost, number: Some(newest.wrapping_add(1).wrapping_sub(low(now.unread()))) }
-            } else {
-                Movement::Anew
-            });
-        }
+    /// How the writer of a file without numbers has moved since the last read.
+    fn movement(&mut self, before: &Header, now: &Header, may_be_new: bool) -> Result<Movement, ReadError> {
         // Nobody has consumed, and yet there is less than there was.
         if now.read_pos == before.read_pos && now.unread() < before.unread() {
             return Ok(Movement::Anew);
         }
-        let is_overtaken = self.has_changed(self.next.wrapping_sub(1) & self.mask(), 1, |reader| &reader.behind)?;
-        // Whoever consumes changes the times, too.
-        let is_consumed = now.read_pos != before.read_pos && now.read_pos != 0;
-        if is_overtaken && may_be_new && !is_consumed {
-            return Ok(Movement::Anew);
-        }
-        if is_overtaken {
-            let written = ahead + self.shape.capacity;
-            let lost = Lost { events: written - now.unread(), or_more: true };
-            return Ok(Movement::Around { lost, number: None });
+        let ahead = self.distance(now.write_pos);
+        if self.has_changed(self.next.wrapping_sub(1) & self.mask(), 1, |reader| &reader.behind)? {
+            // Whoever consumes changes the times, too.
+            let is_consumed = now.read_pos != before.read_pos && now.read_pos != 0;
+            return Ok(if may_be_new && !is_consumed {
+                Movement::Anew
+            } else {
+                Movement::Around { lost: ahead + self.shape.capacity - now.unread() }
+            });
         }
         // Both positions at the file's beginning.
         let is_round = now.write_pos < self.next && now.read_pos <= now.write_pos;
@@ -304,97 +363,51 @@ impl Reader {
         Ok(number.map(|(_, after)| after))
     }
 
-    /// Whether the oldest slot, too, has a number of those that lead to the newest; or already one that follows it.
+    /// Whether the oldest slot, too, has a number of those that lead to the newest, or already one that follows it: that of
+    /// another writer is anywhere else.
     fn is_all_of_one_writer(&mut self, newest: u32, write_pos: u64) -> Result<bool, ReadError> {
+        const FOLLOWING: u32 = 1 << 26;
         let Some(offset) = self.shape.stamp() else { return Ok(false) };
         // The one at the write position may be half written.
-        let slot = self.copy_again(write_pos.wrapping_add(1) & self.mask(), 1)?;
-        let stamp = stamp::of(&slot, offset);
+        let at = write_pos.wrapping_add(1) & self.mask();
+        let slot = self.copy_again(at, 1)?;
+        let stamp = stamp::at(&slot, offset, at, self.mask());
         self.again = slot;
-        let following = newest.wrapping_add(2);
-        Ok(stamp == following || stamp == following.wrapping_sub(low(self.shape.capacity)))
+        let oldest = newest.wrapping_add(2).wrapping_sub(low(self.shape.capacity));
+        Ok(stamp.is_some_and(|stamp| stamp.wrapping_sub(oldest) <= FOLLOWING))
     }
 
-    fn go_to(&mut self, position: u64) {
+    /// Makes this position the next, and keeps what is before it.
+    fn go_to(&mut self, position: u64) -> Result<(), ReadError> {
         self.next = position;
         self.number = None;
-    }
-
-    /// Keeps what the next read is compared with.
-    fn remember(&mut self) -> Result<(), ReadError> {
-        let (mut behind, mut ahead) = (std::mem::take(&mut self.behind), std::mem::take(&mut self.ahead));
+        let mut behind = std::mem::take(&mut self.behind);
         behind.clear();
-        ahead.clear();
-        self.copy(self.next.wrapping_sub(1) & self.mask(), 1, &mut behind)?;
-        if self.number.is_none() {
-            self.copy(self.next, AHEAD.min(self.shape.capacity), &mut ahead)?;
-        }
-        (self.behind, self.ahead) = (behind, ahead);
+        self.copy(position.wrapping_sub(1) & self.mask(), 1, &mut behind)?;
+        self.behind = behind;
         Ok(())
     }
 
-    /// How many events of the batch, from its beginning, may be others than those that were there.
-    fn overwritten(&mut self, from: u64, batch: &Batch) -> Result<u64, ReadError> {
-        let size = self.shape.layout.size();
-        let count = batch.len() as u64;
-        // Slots first, then positions.
+    /// Keeps what lies where the next events will, unless they are there already.
+    fn remember_ahead(&mut self) -> Result<(), ReadError> {
+        let mut ahead = std::mem::take(&mut self.ahead);
+        ahead.clear();
+        self.copy(self.next, AHEAD.min(self.shape.capacity), &mut ahead)?;
         fence(Ordering::SeqCst);
-        let now = read_header(&self.file)?;
-        let mask = self.mask();
-        let unread = now.write_pos.wrapping_sub(now.read_pos) & mask;
-        // The first that was still between the positions; from there on all were.
-        let is_safe = |i: &u64| from.wrapping_add(*i).wrapping_sub(now.read_pos) & mask < unread;
-        let doubtful = (0..count).find(is_safe).unwrap_or(count);
-        if doubtful == 0 {
-            return Ok(0);
+        if read_header(&self.file)?.write_pos != self.next {
+            ahead.clear();
         }
-        let again = self.copy_again(from, doubtful)?;
-        let slots = batch.bytes.chunks_exact(size).zip(again.chunks_exact(size));
-        let same = slots.rev().take_while(|(first, second)| first == second).count() as u64;
-        self.again = again;
-        let being_written = now.write_pos.wrapping_sub(from) & mask;
-        Ok(if being_written < doubtful { (doubtful - same).max(being_written + 1) } else { doubtful - same })
+        self.ahead = ahead;
+        Ok(())
     }
 
-    /// Goes behind the batch, from which what was overwritten is taken away.
-    fn advance(&mut self, from: u64, overwritten: u64, batch: &mut Batch) {
-        let size = self.shape.layout.size();
-        let count = batch.len() as u64;
-        self.next = from.wrapping_add(count) & self.mask();
-        let mut wrong = overwritten;
-        if let Some(offset) = self.shape.stamp() {
-            let stamps = batch.bytes.chunks_exact(size).map(|slot| stamp::of(slot, offset));
-            match self.number {
-                // Numbers that do not go on from the last one are those of other events.
-                Some(number) => {
-                    let after = number.wrapping_add(low(count));
-                    let right = stamps.rev().zip(1..).take_while(|(stamp, i)| *stamp == after.wrapping_sub(*i)).count();
-                    wrong = wrong.max(count - right as u64);
-                    self.number = Some(after);
-                }
-                // Some of the first may have been overwritten before they were copied, so that both copies are alike.
-                None => {
-                    if let Some((right, after)) = numbers(stamps.rev(), self.next, self.mask()) {
-                        wrong = wrong.max(count - right);
-                        self.number = Some(after);
-                    }
-                }
-            }
-        }
-        if wrong > 0 {
-            batch.bytes.drain(..index(wrong) * size);
-            batch.lost.add(Lost { events: wrong, or_more: false });
-        }
-        // However that came about, what is between two events that were shown is lost.
-        if let (Mode::Peek, Some(shown), Some(number)) = (self.mode, self.shown, self.number) {
-            let events = number.wrapping_sub(low(batch.len() as u64)).wrapping_sub(shown);
-            if events < u32::MAX / 2 {
-                batch.lost = Lost { events: events.into(), or_more: false };
-            }
-        }
-        if self.number.is_some() {
-            self.shown = self.number;
-        }
+    /// The number of the next event, if those of the batch have numbers.
+    fn number_after(&self, batch: &Batch) -> Option<u32> {
+        let offset = self.shape.stamp()?;
+        let stamps = batch.bytes.chunks_exact(self.shape.layout.size()).rev().map(|slot| stamp::of(slot, offset));
+        numbers(stamps, self.next, self.mask())
+            .filter(|(right, _)| *right == batch.len() as u64)
+            .map(|(_, after)| after)
     }
 
     /// The slots from a position on, in the buffer for what is copied a second time, which must be given back.
@@ -445,7 +458,10 @@ enum Movement {
     /// It went on, by less than a ring.
     On,
     /// It came round.
-    Around { lost: Lost, number: Option<u32> },
+    Around {
+        /// Events that are lost, at least.
+        lost: u64,
+    },
     /// It began anew.
     Anew,
 }
