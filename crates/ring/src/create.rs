@@ -59,25 +59,28 @@ impl Options {
         &self,
         path: &Path,
         begin: impl Fn(&File) -> io::Result<T>,
-    ) -> Result<(File, Claim, T), CreateError> {
+    ) -> Result<(Claim, T), CreateError> {
         let shape = self.shape()?;
         loop {
             match self.take(path, shape)? {
-                Some((file, claim)) => {
-                    let begun = begin(&file)?;
-                    return Ok((file, claim, begun));
+                Some(claim) => {
+                    let begun = begin(claim.file())?;
+                    return Ok((claim, begun));
                 }
                 None => {
                     let new = NewFile::create(path)?;
                     new.file().set_permissions(Permissions::from_mode(self.mode))?;
                     reserve(new.file(), 0, shape.size())?;
                     let begun = begin(new.file())?;
-                    let Some(claim) = Claim::new(&new.file().metadata()?) else { return Err(CreateError::Taken) };
+                    let Some(mut claim) = Claim::new(&new.file().metadata()?) else { return Err(CreateError::Taken) };
                     if !lock_or_go_without(new.file())? {
                         return Err(CreateError::Taken);
                     }
                     match new.publish() {
-                        Ok(file) => return Ok((file, claim, begun)),
+                        Ok(file) => {
+                            claim.file = Some(file);
+                            return Ok((claim, begun));
+                        }
                         // Somebody was faster; see whether it can be had.
                         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                         Err(error) => return Err(error.into()),
@@ -88,7 +91,7 @@ impl Options {
     }
 
     /// The file at the path if it can be begun anew. `None` if there is none, or none any more.
-    fn take(&self, path: &Path, shape: Shape) -> Result<Option<(File, Claim)>, CreateError> {
+    fn take(&self, path: &Path, shape: Shape) -> Result<Option<Claim>, CreateError> {
         let metadata = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -102,26 +105,28 @@ impl Options {
             return Err(CreateError::Foreign { owner, user });
         }
         // Before the file is opened: closing it would take the lock from another writer of this process.
-        let Some(claim) = Claim::new(&metadata) else { return Err(CreateError::Taken) };
+        let Some(mut claim) = Claim::new(&metadata) else { return Err(CreateError::Taken) };
         let file = match openat(CWD, path, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(io::Error::from(error).into()),
         };
+        let file = claim.file.insert(file);
         let opened = file.metadata()?;
         if (opened.dev(), opened.ino()) != (metadata.dev(), metadata.ino()) {
             // Replaced in between.
+            drop(claim);
             return self.take(path, shape);
         }
-        if !lock_or_go_without(&file)? {
+        if !lock_or_go_without(file)? {
             return Err(CreateError::Taken);
         }
-        match found(&file, opened.len()) {
+        match found(file, opened.len()) {
             Ok(found) if found == shape && opened.blocks() * 512 >= shape.size() => {
                 file.set_permissions(Permissions::from_mode(self.mode))?;
                 // Nothing changes but the time of the last change, by which readers know.
                 file.set_len(shape.size())?;
-                Ok(Some((file, claim)))
+                Ok(Some(claim))
             }
             Ok(_) | Err(Malformed::Unfinished | Malformed::Size { .. } | Malformed::Position { .. }) => {
                 fs::remove_file(path)?;
@@ -153,9 +158,12 @@ fn lock_or_go_without(file: &File) -> io::Result<bool> {
     }
 }
 
-/// That a file is written by this process. The lock does not tell writers of one process apart.
+/// That a file is written by this process: the lock does not tell writers of one process apart.
 #[derive(Debug)]
-pub(crate) struct Claim((u64, u64));
+pub(crate) struct Claim {
+    identity: (u64, u64),
+    file: Option<File>,
+}
 
 static CLAIMED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
@@ -165,15 +173,23 @@ fn claimed() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
 
 impl Claim {
     fn new(metadata: &fs::Metadata) -> Option<Self> {
-        let file = (metadata.dev(), metadata.ino());
+        let identity = (metadata.dev(), metadata.ino());
         // Made only if it is one: dropping it gives the file back.
-        let is_new = claimed().insert(file);
-        is_new.then(|| Self(file))
+        let is_new = claimed().insert(identity);
+        is_new.then(|| Self { identity, file: None })
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &File {
+        self.file.as_ref().expect("a claim that is handed out has its file")
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        claimed().remove(&self.0);
+        // At once: a file that is gone when it is closed may give its number to the next.
+        let mut claimed = claimed();
+        self.file = None;
+        claimed.remove(&self.identity);
     }
 }

@@ -59,12 +59,11 @@ pub struct Writer {
 /// A file that is made, mapped and locked.
 #[derive(Debug)]
 struct Ring {
-    file: File,
+    claim: Claim,
     words: Words,
     /// Events written since the ring began, and a number to begin with: also the stamp of the next one. Its place is this
     /// modulo the capacity.
     next: u64,
-    _claim: Claim,
 }
 
 /// Words of the header.
@@ -133,7 +132,7 @@ impl Writer {
     /// # Errors
     /// If the file cannot be made again.
     pub fn check(&mut self) -> Result<bool, CreateError> {
-        let metadata = self.ring.file.metadata()?;
+        let metadata = self.ring.claim.file().metadata()?;
         if metadata.nlink() > 0 && metadata.len() == self.shape.size() {
             return Ok(true);
         }
@@ -170,8 +169,8 @@ impl Ring {
     fn make(path: &Path, options: Options, shape: Shape) -> Result<Self, CreateError> {
         // Nobody can foresee where the numbers begin.
         let next = RandomState::new().hash_one(path) & u64::from(u32::MAX) & !(shape.capacity - 1);
-        let (file, claim, words) = options.make(path, |file| Self::begin(file, shape, next))?;
-        Ok(Self { file, words, next, _claim: claim })
+        let (claim, words) = options.make(path, |file| Self::begin(file, shape, next))?;
+        Ok(Self { claim, words, next })
     }
 
     /// Maps the file and makes it empty: the version last, before which no reader believes the rest.
