@@ -8,6 +8,7 @@ pub(crate) mod end;
 pub(crate) mod help;
 pub(crate) mod host;
 pub(crate) mod human;
+pub(crate) mod interrupt;
 pub(crate) mod nixl;
 pub(crate) mod plugins;
 pub(crate) mod preload;

@@ -7,7 +7,6 @@
 //! what then runs.
 
 mod csv;
-mod interrupt;
 mod local;
 mod prepare;
 mod progress;

@@ -11,10 +11,10 @@ use nixl_telemetry_settings::Settings;
 use nixl_telemetry_traffic::workload::{Progress, Stop, Workload};
 
 use crate::common::end::{End, Outcome};
+use crate::common::interrupt::Interrupt;
 use crate::common::plugins;
 use crate::common::progress::Line;
 use crate::demo::csv::Files;
-use crate::demo::interrupt::Interrupt;
 use crate::demo::report::{Exported, Summary};
 use crate::demo::{Agent, Arguments, local, progress, real};
 
