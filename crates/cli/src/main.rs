@@ -18,6 +18,7 @@ mod plugin;
 mod recover;
 mod rings;
 mod run;
+mod top;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ Examples:
   nixl-telemetry run --exporter csv -- python3 server.py
                                                  a program, with this collector in its NIXL
   nixl-telemetry recover /var/lib/telemetry      what such programs had not exported when they died
+  nixl-telemetry top /tmp/telemetry              what agents do now, from NIXL's ring files
   nixl-telemetry demo --agent nixl               the same transfers through NIXL itself
   nixl-telemetry plugin inspect libtelemetry_exporter_csv.so";
 
@@ -53,6 +55,7 @@ enum Command {
     Uninstall(install::uninstall::Arguments),
     Run(run::Arguments),
     Recover(recover::Arguments),
+    Top(top::Arguments),
 }
 
 /// About the NIXL of this machine.
@@ -72,5 +75,6 @@ fn main() -> ExitCode {
         Command::Uninstall(arguments) => install::uninstall::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
+        Command::Top(arguments) => top::run(arguments),
     })
 }
