@@ -100,3 +100,55 @@ impl Drop for Screen {
         let _ = ratatui::try_restore();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::process::{Command, Stdio};
+
+    use nixl_telemetry_testkit::{command, require};
+
+    use super::*;
+
+    #[test]
+    fn refreshes_do_not_drift_and_none_is_made_up_for() {
+        let now = Instant::now();
+        let interval = Duration::from_secs(1000);
+        let due = now.checked_sub(interval + Duration::from_secs(1)).unwrap();
+        assert_eq!(next(due, interval), due + interval);
+        let missed = now.checked_sub(interval * 3).unwrap();
+        assert!(next(missed, interval) >= now);
+    }
+
+    #[test]
+    fn a_panic_is_read_on_a_terminal_that_is_as_it_was() {
+        let test = "a_panic_is_read_on_a_terminal_that_is_as_it_was";
+        let Some(script) = require(test, command("script", "bsdutils")) else { return };
+        let victim = "--exact top::screen::tests::victim --include-ignored --nocapture";
+        let program = env::current_exe().unwrap();
+        let line = format!("stty -a; echo '<'; {} {victim}; echo '>'; stty -a", program.display());
+        let mut on_a_terminal = Command::new(script);
+        on_a_terminal.args(["-qec", &line, "/dev/null"]).env("VICTIM", "panics").env("TERM", "xterm");
+        let output = on_a_terminal.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let (before, rest) = said.split_once("<\r\n").unwrap_or_else(|| panic!("{said:?}"));
+        let (during, after) = rest.split_once(">\r\n").unwrap_or_else(|| panic!("{said:?}"));
+        assert_eq!(before, after);
+        // The other screen comes, goes, and only then something is said; in the end the cursor is shown.
+        let (_, taken) = during.split_once("\x1b[?1049h").unwrap_or_else(|| panic!("{during:?}"));
+        let (unseen, seen) = taken.split_once("\x1b[?1049l").unwrap_or_else(|| panic!("{during:?}"));
+        assert!(seen.contains("as the victim must") && !unseen.contains("as the victim must"), "{during:?}");
+        assert!(seen.contains("\x1b[?25h"), "{during:?}");
+    }
+
+    #[test]
+    #[ignore = "the test above runs it"]
+    fn victim() {
+        if env::var_os("VICTIM").is_none_or(|victim| victim != "panics") {
+            return;
+        }
+        let mut screen = Screen::open().unwrap();
+        screen.0.hide_cursor().unwrap();
+        panic!("as the victim must");
+    }
+}
