@@ -333,6 +333,12 @@ fn what_waits_is_counted_and_no_traffic() {
     ]);
     assert_eq!(line(&ran.out, "a-0")[1], "0");
     assert_eq!(ring.unread(), 7, "nothing was taken out");
+    // Full, and nobody consumes.
+    let mut full = writer(rings.path(), "b-0", 4);
+    assert_eq!(full.push(&waiting).refused, 4);
+    let ran = finish(command(&["top", "--once", "--interval=100", text(rings.path())])).ends(0);
+    assert_eq!(line(&ran.out, "b-0").last(), Some(&"FULL"), "{}", ran.out);
+    assert_eq!(line(&ran.out, "a-0").last(), Some(&"11%"), "{}", ran.out);
 }
 
 #[test]

@@ -2,5 +2,4 @@
 
 //! What the commands that read ring files share.
 
-#[allow(dead_code, reason = "the commands come next")]
 pub(crate) mod selection;

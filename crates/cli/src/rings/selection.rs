@@ -7,7 +7,7 @@ use nixl_telemetry_event::{Event, fnmatch};
 /// Options that choose agents and events by their names.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Selection {
-    /// Only agents whose name fits a pattern: *, ? and [abc] as in a shell; may be repeated
+    /// Only agents whose name fits a pattern: *, ? and [a-c] as in a shell; may be repeated
     #[arg(long, value_name = "GLOB[,GLOB]", value_delimiter = ',')]
     agent: Vec<String>,
     /// Only events whose name fits a pattern, such as agent_err_*; may be repeated

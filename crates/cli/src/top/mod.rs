@@ -68,8 +68,8 @@ Examples:
   nixl-telemetry top --once --interval 5000 /tmp/telemetry
                                                          what they do in five seconds, as text
 
-Exit codes: 0 somebody quit, or with --once all could be read; 1 something cannot be read; 130 and 143 ended by Ctrl-C and
-SIGTERM.";
+Exit codes: 0 somebody quit, or with --once all could be read; 1 something cannot be read;
+130 and 143 ended by Ctrl-C and SIGTERM.";
 
 /// Width of a screen that is printed.
 const WIDTH: u16 = 120;
@@ -86,6 +86,8 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
 }
 
 fn print_once(mut watch: Watch, ui: &Ui, interrupt: &Interrupt) -> Outcome {
+    // What there is to compare with.
+    watch.refresh(ui.interval);
     let begun = Instant::now();
     while begun.elapsed() < ui.interval {
         if let Some(signal) = interrupt.signal() {
