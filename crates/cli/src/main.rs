@@ -22,12 +22,14 @@ mod rings;
 mod run;
 mod stats;
 mod tail;
+mod top;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Telemetry of NIXL: see it work, look at plugins, put them into a NIXL, run programs with it, recover what they left.
+/// Telemetry of NIXL: see it work, look at plugins, put them into a NIXL, run programs with it, recover what they left,
+/// read NIXL's ring files.
 #[derive(Debug, Parser)]
 #[command(name = "nixl-telemetry", version, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
@@ -43,6 +45,7 @@ Examples:
   nixl-telemetry run --exporter csv -- python3 server.py
                                                  a program, with this collector in its NIXL
   nixl-telemetry recover /var/lib/telemetry      what such programs had not exported when they died
+  nixl-telemetry top /tmp/telemetry              what agents do now, from NIXL's ring files
   nixl-telemetry tail /tmp/telemetry             the events in NIXL's ring files, as they come
   nixl-telemetry collect --consume --from /run/nixl --exporter csv
                                                  a sidecar: NIXL's ring files through exporters
@@ -62,6 +65,7 @@ enum Command {
     Recover(recover::Arguments),
     Read(read::Arguments),
     Tail(tail::Arguments),
+    Top(top::Arguments),
     Stats(stats::Arguments),
     Collect(collect::Arguments),
     CollectStatus(collect::ask::Arguments),
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
         Command::Recover(arguments) => recover::run(&arguments),
         Command::Read(arguments) => read::run(&arguments),
         Command::Tail(arguments) => tail::run(&arguments),
+        Command::Top(arguments) => top::run(arguments),
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Collect(arguments) => collect::run(&arguments),
         Command::CollectStatus(arguments) => collect::ask::run(&arguments),

@@ -7,8 +7,8 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
-use nixl_telemetry_event::{Category, Event, Kind, Unit};
-use nixl_telemetry_ring::{Form, Options, Writer};
+use nixl_telemetry_event::{Category, Event, Generation, Kind, Unit};
+use nixl_telemetry_ring::{Options, Writer};
 use nixl_telemetry_testkit::workspace_root;
 use serde_json::{Value, json};
 use support::{run, text};
@@ -81,7 +81,7 @@ fn every_event_fits_the_schema() {
 
     let named = (0..10).map(|code| Event::named(Category::from_code(code), "a \"name\"\t\\", 0));
     let all: Vec<_> = known.iter().copied().chain(named).map(|event| event.at(u64::MAX)).collect();
-    let options = Options { form: Form::Timed, ..Options::default() };
+    let options = Options { generation: Generation::V0_9, ..Options::default() };
     let mut timed = Writer::create(directory.path(), "timed", options).unwrap();
     assert_eq!(timed.push(&all).written, 33);
 
@@ -138,7 +138,7 @@ fn the_document_has_every_event_and_the_example_is_one() {
 
     let example = document.lines().find(|line| line.starts_with("{\"timestamp_us\"")).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let options = Options { form: Form::Timed, ..Options::default() };
+    let options = Options { generation: Generation::V0_9, ..Options::default() };
     let mut writer = Writer::create(directory.path(), "decode-1", options).unwrap();
     let event = Event::new(Kind::TX_BYTES, 4096).at(1_764_000_000_000_000);
     assert_eq!(writer.push(&[event]).written, 1);

@@ -10,8 +10,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use nixl_telemetry_event::{Category, Event, Kind, Status};
-use nixl_telemetry_ring::{Form, HEADER_SIZE, Header, Options, Writer};
+use nixl_telemetry_event::{Category, Event, Generation, Kind, Status};
+use nixl_telemetry_ring::{HEADER_SIZE, Header, Options, Writer};
 use nixl_telemetry_testkit::workspace_root;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
@@ -25,8 +25,8 @@ fn golden(release: &str, file: &str) -> PathBuf {
 }
 
 /// A ring of 64 slots that holds these events.
-fn ring(directory: &Path, agent: &str, form: Form, events: &[Event<'_>]) -> PathBuf {
-    let options = Options { capacity: 64, form, ..Options::default() };
+fn ring(directory: &Path, agent: &str, generation: Generation, events: &[Event<'_>]) -> PathBuf {
+    let options = Options { capacity: 64, generation, ..Options::default() };
     let mut writer = Writer::create(directory, agent, options).unwrap();
     assert_eq!(writer.push(events).written, events.len() as u64);
     writer.path().to_owned()
@@ -115,7 +115,7 @@ timestamp_us,agent,event,category,value,unit
 
     let directory = tempfile::tempdir().unwrap();
     let events = [Event::backend("a \"b\", c", 7).at(1), Event::new(Kind::TELEMETRY_EVENTS_DROPPED, 2).at(3)];
-    ring(directory.path(), "x,y", Form::Timed, &events);
+    ring(directory.path(), "x,y", Generation::V0_9, &events);
     let ran = run(&["read", "--format", "csv", text(directory.path())]).ends(0);
     let expected = "\
 timestamp_us,agent,event,category,value,unit
@@ -129,7 +129,7 @@ timestamp_us,agent,event,category,value,unit
 fn looking_changes_nothing_and_consuming_takes_out_what_is_wanted() {
     let directory = tempfile::tempdir().unwrap();
     let events = [Event::new(Kind::TX_BYTES, 10), Event::new(Kind::ERR_BACKEND, 1)];
-    let paths = ["prefill-0", "decode-0"].map(|agent| ring(directory.path(), agent, Form::Current, &events));
+    let paths = ["prefill-0", "decode-0"].map(|agent| ring(directory.path(), agent, Generation::V1_5, &events));
     let before = contents(directory.path());
 
     let ran = run(&["read", "--format", "json", text(directory.path())]).ends(0);
@@ -148,7 +148,7 @@ fn looking_changes_nothing_and_consuming_takes_out_what_is_wanted() {
 #[test]
 fn what_cannot_be_written_is_not_taken_out() {
     let directory = tempfile::tempdir().unwrap();
-    let path = ring(directory.path(), "a", Form::Current, &[Event::new(Kind::TX_BYTES, 10); 3]);
+    let path = ring(directory.path(), "a", Generation::V1_5, &[Event::new(Kind::TX_BYTES, 10); 3]);
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = command(&["read", "--consume", text(&path)]);
     let child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
@@ -162,8 +162,8 @@ fn since_leaves_out_older_events_and_those_without_a_time() {
     // 2025-11-24 16:00:00 UTC, and one microsecond less.
     let events =
         [1_763_999_999_999_999, 1_764_000_000_000_000, u64::MAX].map(|time| Event::new(Kind::TX_BYTES, 1).at(time));
-    ring(directory.path(), "timed", Form::Timed, &events);
-    ring(directory.path(), "other", Form::Current, &[Event::new(Kind::TX_BYTES, 1); 2]);
+    ring(directory.path(), "timed", Generation::V0_9, &events);
+    ring(directory.path(), "other", Generation::V1_5, &[Event::new(Kind::TX_BYTES, 1); 2]);
     for since in ["2025-11-24 16:00", "2025-11-24T17:00:00+01:00"] {
         let ran = run(&["read", "--format", "csv", "--since", since, text(directory.path())]).ends(0);
         let times: Vec<_> = ran.out.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
@@ -177,7 +177,7 @@ fn since_leaves_out_older_events_and_those_without_a_time() {
 #[test]
 fn a_full_ring_is_told() {
     let directory = tempfile::tempdir().unwrap();
-    let path = ring(directory.path(), "a", Form::Current, &[Event::new(Kind::TX_BYTES, 1); 63]);
+    let path = ring(directory.path(), "a", Generation::V1_5, &[Event::new(Kind::TX_BYTES, 1); 63]);
     let name = text(&path);
     let ran = run(&["read", "--format", "json", name]).ends(0);
     assert_eq!(ran.out.lines().count(), 63);
@@ -229,7 +229,7 @@ fn what_is_wrong_with_a_file_is_one_line() {
         fs::write(directory.path().join(name), bytes).unwrap();
     }
     mknodat(CWD, directory.path().join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
-    ring(directory.path(), "sound", Form::Current, &[Event::new(Kind::TX_BYTES, 4096)]);
+    ring(directory.path(), "sound", Generation::V1_5, &[Event::new(Kind::TX_BYTES, 4096)]);
     symlink("sound", directory.path().join("link")).unwrap();
 
     // Each by its name: one line, and the sound one is read all the same.
@@ -266,7 +266,7 @@ fn a_directory_without_rings_is_told() {
     ends_with("has no ring files, but another file", &[]);
     fs::write(directory.path().join("picture"), [7; 100]).unwrap();
     ends_with("has no ring files, but 2 other files", &[]);
-    ring(directory.path(), "a", Form::Current, &[Event::new(Kind::TX_BYTES, 1)]);
+    ring(directory.path(), "a", Generation::V1_5, &[Event::new(Kind::TX_BYTES, 1)]);
     ends_with("has no ring files of such agents", &["--agent", "b*"]);
 }
 
@@ -275,7 +275,7 @@ fn what_one_may_not_read_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     // Nobody else's either: a root that runs this becomes somebody for it.
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-    let path = ring(directory.path(), "a", Form::Current, &[Event::new(Kind::TX_BYTES, 1)]);
+    let path = ring(directory.path(), "a", Generation::V1_5, &[Event::new(Kind::TX_BYTES, 1)]);
     fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
     let program = directory.path().join("nixl-telemetry");
     fs::copy(env!("CARGO_BIN_EXE_nixl-telemetry"), &program).unwrap();

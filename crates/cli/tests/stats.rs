@@ -6,13 +6,13 @@ mod support;
 
 use std::path::Path;
 
-use nixl_telemetry_event::{Event, Kind};
-use nixl_telemetry_ring::{Form, Options, Writer};
+use nixl_telemetry_event::{Event, Generation, Kind};
+use nixl_telemetry_ring::{Options, Writer};
 use serde_json::{Value, json};
 use support::{run, text};
 
-fn ring(directory: &Path, agent: &str, capacity: u64, form: Form, events: &[Event<'_>]) {
-    let mut writer = Writer::create(directory, agent, Options { capacity, form, ..Options::default() }).unwrap();
+fn ring(directory: &Path, agent: &str, capacity: u64, generation: Generation, events: &[Event<'_>]) {
+    let mut writer = Writer::create(directory, agent, Options { capacity, generation, ..Options::default() }).unwrap();
     assert_eq!(writer.push(events).written, events.len() as u64);
 }
 
@@ -28,9 +28,9 @@ fn transfers() -> Vec<Event<'static>> {
 #[test]
 fn text_is_a_table() {
     let directory = tempfile::tempdir().unwrap();
-    ring(directory.path(), "prefill-0", 4096, Form::Current, &transfers());
-    ring(directory.path(), "quiet", 64, Form::Current, &[]);
-    ring(directory.path(), "stuck", 4, Form::Current, &[Event::new(Kind::from_code(77), 5); 3]);
+    ring(directory.path(), "prefill-0", 4096, Generation::V1_5, &transfers());
+    ring(directory.path(), "quiet", 64, Generation::V1_5, &[]);
+    ring(directory.path(), "stuck", 4, Generation::V1_5, &[Event::new(Kind::from_code(77), 5); 3]);
     let ran = run(&["stats", text(directory.path())]).ends(0);
     let expected = "\
 prefill-0  DIR/prefill-0
@@ -66,7 +66,7 @@ fn json_is_exact() {
         Event::new(Kind::XFER_POST_TIME, u64::MAX).at(2500),
         Event::backend("ucx \"x\"", 1).at(2500),
     ];
-    ring(directory.path(), "a/b", 8, Form::Timed, &events);
+    ring(directory.path(), "a/b", 8, Generation::V0_9, &events);
     let ran = run(&["stats", "--json", text(directory.path())]).ends(0);
     let max = u64::MAX;
     let expected = json!({
@@ -101,7 +101,7 @@ fn json_is_exact() {
 fn events_and_agents_are_chosen() {
     let directory = tempfile::tempdir().unwrap();
     for agent in ["prefill-0", "decode-0"] {
-        ring(directory.path(), agent, 4096, Form::Current, &transfers());
+        ring(directory.path(), agent, 4096, Generation::V1_5, &transfers());
     }
     let arguments =
         ["stats", "--json", "--agent", "prefill-?", "--event", "*_time,agent_err_*", text(directory.path())];
@@ -123,7 +123,7 @@ fn events_and_agents_are_chosen() {
 #[test]
 fn what_cannot_be_read_is_said_and_the_rest_is_summed_up() {
     let directory = tempfile::tempdir().unwrap();
-    ring(directory.path(), "a", 8, Form::Current, &[Event::new(Kind::TX_BYTES, 3)]);
+    ring(directory.path(), "a", 8, Generation::V1_5, &[Event::new(Kind::TX_BYTES, 3)]);
     let absent = directory.path().join("absent");
     let ran = run(&["stats", "--json", text(&absent), text(directory.path())]).ends(1);
     assert_eq!(ran.err, format!("error: cannot read {}: no such file or directory\n", text(&absent)));

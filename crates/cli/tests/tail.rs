@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nixl_telemetry_event::{Event, Kind};
-use nixl_telemetry_ring::{Form, Options, Writer};
+use nixl_telemetry_event::{Event, Generation, Kind};
+use nixl_telemetry_ring::{Options, Writer};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::{command, text};
@@ -120,7 +120,7 @@ fn agents_come_and_go() {
     let elapsed = begun.elapsed();
     assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
 
-    let mut second = writer(directory.path(), "second", Options { form: Form::Timed, ..Options::default() });
+    let mut second = writer(directory.path(), "second", Options { generation: Generation::V0_9, ..Options::default() });
     push(&mut second, &[Event::new(Kind::ERR_BACKEND, 1).at(7)]);
     tail.out.when("the second event", |lines| lines.len() == 2);
     fs::remove_file(first.path()).unwrap();
@@ -172,7 +172,7 @@ fn since_now_leaves_out_what_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let mut old = writer(directory.path(), "old", Options::default());
     push(&mut old, &[Event::new(Kind::TX_BYTES, 1); 3]);
-    let mut timed = writer(directory.path(), "timed", Options { form: Form::Timed, ..Options::default() });
+    let mut timed = writer(directory.path(), "timed", Options { generation: Generation::V0_9, ..Options::default() });
     push(&mut timed, &[Event::new(Kind::TX_BYTES, 1).at(5)]);
     let tail = Tail::start(&["-q", "--format", "csv", "--since", "0s", text(directory.path())]);
     tail.err.has("--since leaves out 3 events without a time");

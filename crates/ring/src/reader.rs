@@ -45,7 +45,7 @@ const AT_ONCE: u64 = 1 << 16;
 const AHEAD: u64 = 8;
 
 /// Between two reads, a time in which a good part of all numbers may have been used.
-const LONG: Duration = Duration::from_millis(250);
+const LONG: Duration = Duration::from_secs(1);
 
 /// A ring file that is being read.
 #[derive(Debug)]
@@ -189,10 +189,10 @@ impl Reader {
         // Where to read from, how many, and the number of the first.
         let (mut from, mut count, mut first) = (self.next, ahead, number);
         if written != ahead {
-            // No writer writes four events a nanosecond. After a short while, that is next to nothing of what the numbers can
+            // No writer writes two events a nanosecond. After a short while, that is next to nothing of what the numbers can
             // be; after a long one, the file's times have to be the same as well.
             let is_possible = written > ahead
-                && u128::from(written - ahead) <= during.as_nanos() * 4
+                && u128::from(written - ahead) <= during.as_nanos() * 2
                 && (during < LONG || !may_be_new && written <= u64::from(u32::MAX / 2));
             if !(is_possible && self.is_all_of_one_writer(newest, header.write_pos)?) {
                 self.begin_anew(header, batch)?;
