@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Ring files between releases and this project: NIXL's readers read what our collector writes.
+//! Ring files between releases and this project: NIXL's readers read what our collector writes, and `tail` follows what NIXL
+//! writes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +9,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nixl_telemetry_e2e::{Totals, add, nixl_command, truth};
 use nixl_telemetry_event::{Generation, Kind, Status};
 use nixl_telemetry_host::Collector;
 use nixl_telemetry_settings::Settings;
 use nixl_telemetry_testkit as testkit;
+
+const DRIVER: &str = env!("CARGO_BIN_EXE_nixl-telemetry-e2e-driver");
 
 /// Events that are recorded: kinds by name, and the sum of their values.
 type Sums = BTreeMap<String, u128>;
@@ -145,4 +149,94 @@ fn a_python_reader_reads_our_ring() {
         }
     }
     assert_eq!(sums, expected);
+}
+
+/// What `tail` prints of rings that a release writes while it watches, by agents and events: numbers and sums.
+struct Tail {
+    child: std::process::Child,
+    out: std::path::PathBuf,
+}
+
+impl Tail {
+    fn start(rings: &Path, out: std::path::PathBuf, options: &[&str]) -> Self {
+        let command = testkit::artifact(&["--package", "nixl-telemetry-cli"], "nixl-telemetry");
+        let child = Command::new(command)
+            .args(["tail", "--format", "json"])
+            .args(options)
+            .arg(rings)
+            .stdout(fs::File::create(&out).unwrap())
+            .stderr(fs::File::create(out.with_extension("err")).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, out }
+    }
+
+    /// Ends it, and says what it printed, and what it said beside that.
+    fn end(mut self) -> (Totals, String) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        // SAFETY: a signal to a child that nobody has waited for.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+        assert_eq!(self.child.wait().unwrap().code(), Some(130));
+        let mut totals = Totals::new();
+        for line in fs::read_to_string(&self.out).unwrap().lines() {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            let text = |name: &str| event[name].as_str().unwrap();
+            add(&mut totals, text("agent"), text("event"), event["value"].as_u64().unwrap());
+        }
+        (totals, fs::read_to_string(self.out.with_extension("err")).unwrap())
+    }
+}
+
+/// An unmodified NIXL writes its rings, one `tail` takes everything out and two look on: all three see all that happened.
+fn is_followed_while_it_runs(version: &str) {
+    let Some(release) = testkit::require("tail of live rings", testkit::nixl_release(version)) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let rings = folder.path().join("rings");
+    fs::create_dir(&rings).unwrap();
+    let tail = |name: &str, options: &[&str]| Tail::start(&rings, folder.path().join(name), options);
+    let tails = [tail("consumer", &["--consume"]), tail("one", &[]), tail("other", &[])];
+    let output = nixl_command(Path::new(DRIVER))
+        .arg(&release)
+        .args(["300", "600"])
+        .env("NIXL_TELEMETRY_ENABLE", "y")
+        .env("NIXL_TELEMETRY_DIR", &rings)
+        .output()
+        .expect("the driver runs");
+    let expected = truth(&output);
+    assert_eq!(expected["initiator"]["agent_xfer_time"].0, 300, "NIXL {version}");
+    for tail in tails {
+        let (seen, said) = tail.end();
+        assert_eq!(seen, expected, "NIXL {version}: {said}");
+        assert!(!said.contains("lost"), "NIXL {version}: {said}");
+    }
+}
+
+#[test]
+fn rings_of_seven_releases_are_followed_while_they_run() {
+    for version in ["0.10.1", "1.0.1", "1.1.0", "1.2.0", "1.3.2", "1.4.1", "1.5.1"] {
+        is_followed_while_it_runs(version);
+    }
+}
+
+/// A ring that nobody empties takes no more events, and who looks is told; what NIXL writes of that itself, it drops as well.
+#[test]
+fn a_ring_that_nobody_empties_is_told_of() {
+    let Some(release) = testkit::require("tail of a full ring", testkit::nixl_release("1.5.1")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let rings = folder.path().join("rings");
+    fs::create_dir(&rings).unwrap();
+    let tail = Tail::start(&rings, folder.path().join("out"), &[]);
+    let output = nixl_command(Path::new(DRIVER))
+        .arg(&release)
+        .args(["300", "600"])
+        .env("NIXL_TELEMETRY_ENABLE", "y")
+        .env("NIXL_TELEMETRY_DIR", &rings)
+        .env("NIXL_TELEMETRY_BUFFER_SIZE", "64")
+        .output()
+        .expect("the driver runs");
+    let (seen, said) = tail.end();
+    let count = |totals: &Totals| totals["initiator"].values().map(|(count, _)| count).sum::<u64>();
+    assert_eq!(count(&seen), 63);
+    assert!(count(&truth(&output)) > 1200);
+    assert!(said.contains("initiator") && said.contains("full") && said.contains("--consume"), "{said}");
 }

@@ -307,7 +307,7 @@ fn others_than_its_own_exporters_can_have_it() {
     };
     refused(&[], "its process had no exporter: --exporter says which is to have the events");
     refused(&["--exporter", "absent"], "exporter \"absent\" cannot be had: no exporter \"absent\"");
-    refused(&["--exporter", "BUFFER"], "exporter \"BUFFER\" cannot be had: this collector writes no ring files");
+    refused(&["--exporter", "BUFFER"], "exporter \"BUFFER\" cannot be had: NIXL_TELEMETRY_DIR is not set");
     refused(
         &["--exporter", "csv", "--set", "NIXL_TELEMETRY_CSV_FILE=/nonexistent/x.csv"],
         "exporter \"csv\" cannot be had: ",
