@@ -124,6 +124,15 @@ impl Reader {
         read_header(&self.file)
     }
 
+    /// The process whose writer has this file, 0 for one that cannot be seen from here; `None` if no process has it. Only
+    /// this crate's writers tell.
+    ///
+    /// # Errors
+    /// If it cannot be told: the file system has no locks.
+    pub fn holder(&self) -> io::Result<Option<u32>> {
+        nixl_telemetry_shm::holder(&self.file)
+    }
+
     /// Whether the path names this file still.
     pub fn is_current(&self) -> bool {
         let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
