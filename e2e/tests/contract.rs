@@ -16,33 +16,41 @@ use nixl_telemetry_e2e::run_apart;
 use nixl_telemetry_testkit as testkit;
 use object::{Object as _, ObjectSymbol as _, read::elf::ElfFile64};
 
+/// The exporters there are.
+const EXPORTERS: [&str; 2] = ["csv", "flight"];
+
 #[test]
 fn it_exports_the_entry_points_and_nothing_else() {
-    let bytes = fs::read(testkit::plugin("csv")).unwrap();
-    let file = ElfFile64::<object::Endianness>::parse(&*bytes).unwrap();
-    let mut exported: Vec<_> = file
-        .dynamic_symbols()
-        .filter(|symbol| symbol.is_definition() && symbol.is_global())
-        .map(|symbol| symbol.name().unwrap().to_owned())
-        .collect();
-    exported.sort();
-    assert_eq!(
-        exported,
-        ["nixl_telemetry_plugin_fini", "nixl_telemetry_plugin_init", "nixl_telemetry_plugin_negotiate"]
-    );
+    for exporter in EXPORTERS {
+        let bytes = fs::read(testkit::plugin(exporter)).unwrap();
+        let file = ElfFile64::<object::Endianness>::parse(&*bytes).unwrap();
+        let mut exported: Vec<_> = file
+            .dynamic_symbols()
+            .filter(|symbol| symbol.is_definition() && symbol.is_global())
+            .map(|symbol| symbol.name().unwrap().to_owned())
+            .collect();
+        exported.sort();
+        assert_eq!(
+            exported,
+            ["nixl_telemetry_plugin_fini", "nixl_telemetry_plugin_init", "nixl_telemetry_plugin_negotiate"],
+            "{exporter}"
+        );
 
-    let undefined = file.dynamic_symbols().filter(|symbol| symbol.is_undefined());
-    let nixls: Vec<_> =
-        undefined.filter_map(|symbol| symbol.name().ok()).filter(|name| name.contains("nixl")).collect();
-    assert!(nixls.is_empty(), "{nixls:?}");
+        let undefined = file.dynamic_symbols().filter(|symbol| symbol.is_undefined());
+        let nixls: Vec<_> =
+            undefined.filter_map(|symbol| symbol.name().ok()).filter(|name| name.contains("nixl")).collect();
+        assert!(nixls.is_empty(), "{exporter}: {nixls:?}");
+    }
 }
 
 #[test]
 fn it_needs_libc_and_the_unwinder() {
-    let inspection = nixl_telemetry_loader::inspect(testkit::plugin("csv")).unwrap();
-    let allowed = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
-    assert!(inspection.needed.iter().all(|library| allowed.contains(&library.as_str())), "{:?}", inspection.needed);
-    assert!(inspection.needed.iter().any(|library| library == "libc.so.6"));
+    for exporter in EXPORTERS {
+        let needed = nixl_telemetry_loader::inspect(testkit::plugin(exporter)).unwrap().needed;
+        let allowed = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
+        assert!(needed.iter().all(|library| allowed.contains(&library.as_str())), "{exporter}: {needed:?}");
+        assert!(needed.iter().any(|library| library == "libc.so.6"), "{exporter}: {needed:?}");
+    }
 }
 
 /// Runs one of the ignored tests below in a process of its own, and returns what it logged.

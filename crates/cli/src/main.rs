@@ -14,6 +14,7 @@ mod collect;
 mod common;
 mod demo;
 mod detect;
+mod flight;
 mod install;
 mod plugin;
 mod read;
@@ -49,6 +50,7 @@ Examples:
   nixl-telemetry tail /tmp/telemetry             the events in NIXL's ring files, as they come
   nixl-telemetry collect --consume --from /run/nixl --exporter csv
                                                  a sidecar: NIXL's ring files through exporters
+  nixl-telemetry flight dump /var/lib/telemetry  what agents with the exporter flight did last
   nixl-telemetry demo --agent nixl               the same transfers through NIXL itself
   nixl-telemetry plugin inspect libtelemetry_exporter_csv.so";
 
@@ -69,6 +71,8 @@ enum Command {
     Stats(stats::Arguments),
     Collect(collect::Arguments),
     CollectStatus(collect::ask::Arguments),
+    #[command(subcommand)]
+    Flight(flight::Command),
 }
 
 /// About the NIXL of this machine.
@@ -94,5 +98,7 @@ fn main() -> ExitCode {
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Collect(arguments) => collect::run(&arguments),
         Command::CollectStatus(arguments) => collect::ask::run(&arguments),
+        Command::Flight(flight::Command::List(arguments)) => flight::list::run(&arguments),
+        Command::Flight(flight::Command::Dump(arguments)) => flight::dump::run(&arguments),
     })
 }

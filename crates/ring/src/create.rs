@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::header::{HEADER_SIZE, Header};
 use crate::reader::no_file;
 use crate::writer::Keep;
-use crate::{CreateError, Malformed, Shape};
+use crate::{CreateError, Left, Malformed, Shape};
 
 /// How a [`Writer`](crate::Writer) makes its file.
 #[derive(Clone, Copy, Debug)]
@@ -51,18 +51,20 @@ impl Options {
         Ok(Shape { version: self.generation.ring_version(), layout: self.generation.layout(), capacity })
     }
 
-    /// Makes the file, or takes one that a writer has left; `begin` fills in its header, and maps it.
+    /// Makes the file, or takes one that a writer has left, if `save` has seen what is in it; `begin` fills in its header,
+    /// and maps it.
     ///
     /// A ring of the same shape is begun anew where it is, so that readers that have it open go on, as with NIXL. One of
     /// another shape is replaced: whoever has the old one mapped keeps it whole.
     pub(crate) fn make<T>(
         &self,
         path: &Path,
+        save: &mut dyn FnMut(&Left<'_>),
         begin: impl Fn(&File) -> io::Result<T>,
     ) -> Result<(Claim, T), CreateError> {
         let shape = self.shape()?;
         loop {
-            match self.take(path, shape)? {
+            match self.take(path, shape, save)? {
                 Some(claim) => {
                     let begun = begin(claim.file())?;
                     return Ok((claim, begun));
@@ -91,7 +93,7 @@ impl Options {
     }
 
     /// The file at the path if it can be begun anew. `None` if there is none, or none any more.
-    fn take(&self, path: &Path, shape: Shape) -> Result<Option<Claim>, CreateError> {
+    fn take(&self, path: &Path, shape: Shape, save: &mut dyn FnMut(&Left<'_>)) -> Result<Option<Claim>, CreateError> {
         let metadata = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -116,13 +118,19 @@ impl Options {
         if (opened.dev(), opened.ino()) != (metadata.dev(), metadata.ino()) {
             // Replaced in between.
             drop(claim);
-            return self.take(path, shape);
+            return self.take(path, shape, save);
         }
         if !lock_or_go_without(file)? {
             return Err(CreateError::Taken);
         }
-        match found(file, opened.len()) {
-            Ok(found) if found == shape && opened.blocks() * 512 >= shape.size() => {
+        let found = found(file, opened.len());
+        if let Ok((found, header)) = &found
+            && let Some(left) = Left::new(path, file, *found, header)
+        {
+            save(&left);
+        }
+        match found {
+            Ok((found, _)) if found == shape && opened.blocks() * 512 >= shape.size() => {
                 file.set_permissions(Permissions::from_mode(self.mode))?;
                 // Nothing changes but the time of the last change, by which readers know.
                 file.set_len(shape.size())?;
@@ -142,10 +150,13 @@ impl Options {
     }
 }
 
-fn found(file: &File, size: u64) -> Result<Shape, Malformed> {
+fn found(file: &File, size: u64) -> Result<(Shape, Header), Malformed> {
     let mut bytes = [0; HEADER_SIZE];
     match file.read_exact_at(&mut bytes, 0) {
-        Ok(()) => Shape::of(&Header::decode(&bytes), size),
+        Ok(()) => {
+            let header = Header::decode(&bytes);
+            Ok((Shape::of(&header, size)?, header))
+        }
         Err(_) => Err(Malformed::Short { size }),
     }
 }

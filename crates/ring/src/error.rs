@@ -155,7 +155,7 @@ pub enum CreateError {
 }
 
 /// An error without Rust's ` (os error 28)`.
-fn describe(error: &io::Error) -> String {
+pub(crate) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error") {
         Some((what, _)) => what.to_lowercase(),

@@ -10,6 +10,7 @@
 //! * [`Reader`]: reads one file. [`Mode::Peek`] changes nothing, so that any number of them see the same events;
 //!   [`Mode::Consume`] takes them out, as NIXL's readers do.
 //! * [`Follower`]: the file of a path, whoever replaces it; [`Watcher`]: all of a directory, as they come and go.
+//! * [`dump()`]: what a ring holds, as a file of its own that stays as it is; [`DumpName`]: what such files are called.
 //!
 //! # Promises
 //! A reader never maps a file, it reads it: a file that shrinks under it, or a disk that fails, is an error and no
@@ -25,6 +26,8 @@
 
 mod batch;
 mod create;
+mod dump;
+mod dump_name;
 mod error;
 mod follower;
 mod header;
@@ -36,6 +39,8 @@ mod writer;
 
 pub use batch::{Batch, Lost};
 pub use create::Options;
+pub use dump::{DumpError, Dumped, Left, Place, dump};
+pub use dump_name::{DumpName, Reason};
 pub use error::{CreateError, Malformed, ReadError};
 pub use follower::{Follower, Polled};
 pub use header::{HEADER_SIZE, Header};

@@ -124,6 +124,15 @@ impl Reader {
         read_header(&self.file)
     }
 
+    /// The process whose writer has this file, 0 for one that cannot be seen from here; `None` if no process has it. Only
+    /// this crate's writers tell.
+    ///
+    /// # Errors
+    /// If it cannot be told: the file system has no locks.
+    pub fn holder(&self) -> io::Result<Option<u32>> {
+        nixl_telemetry_shm::holder(&self.file)
+    }
+
     /// Whether the path names this file still.
     pub fn is_current(&self) -> bool {
         let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
@@ -420,15 +429,7 @@ impl Reader {
 
     /// Appends the slots from a position on.
     fn copy(&self, from: u64, count: u64, out: &mut Vec<u8>) -> Result<(), ReadError> {
-        let first = count.min(self.shape.capacity - from);
-        for (from, count) in [(from, first), (0, count - first)] {
-            let size = self.shape.layout.size() as u64;
-            let start = out.len();
-            let bytes = index(count * size);
-            out.resize(start + bytes, 0);
-            self.file.read_exact_at(&mut out[start..], HEADER_SIZE as u64 + from * size).map_err(shrunk)?;
-        }
-        Ok(())
+        read_slots(&self.file, self.shape, from, count, out)
     }
 
     /// Whether the first events are events at all.
@@ -485,6 +486,19 @@ fn low(count: u64) -> u32 {
 /// A number of slots that are in memory.
 fn index(count: u64) -> usize {
     usize::try_from(count).expect("what is in memory can be counted")
+}
+
+/// Appends the slots of a file from a position on.
+pub(crate) fn read_slots(file: &File, shape: Shape, from: u64, count: u64, out: &mut Vec<u8>) -> Result<(), ReadError> {
+    let first = count.min(shape.capacity - from);
+    for (from, count) in [(from, first), (0, count - first)] {
+        let size = shape.layout.size() as u64;
+        let start = out.len();
+        let bytes = index(count * size);
+        out.resize(start + bytes, 0);
+        file.read_exact_at(&mut out[start..], HEADER_SIZE as u64 + from * size).map_err(shrunk)?;
+    }
+    Ok(())
 }
 
 fn read_header(file: &File) -> Result<Header, ReadError> {

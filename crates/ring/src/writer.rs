@@ -22,8 +22,9 @@ use nixl_telemetry_event::{Event, Layout, escape_file_name};
 use nixl_telemetry_shm::Words;
 
 use crate::create::{Claim, Options};
+use crate::dump::Still;
 use crate::header::HEADER_SIZE;
-use crate::{CreateError, Shape};
+use crate::{CreateError, DumpError, Dumped, Left, Place, Shape};
 
 /// What gives way when a ring is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,13 +91,26 @@ impl Writer {
     /// # Errors
     /// If it cannot be made, or there is something of that name that is no ring of this user.
     pub fn create(directory: &Path, agent: &str, options: Options) -> Result<Self, (PathBuf, CreateError)> {
+        Self::create_saving(directory, agent, options, &mut |_| {})
+    }
+
+    /// The same, but what the earlier agent has left in the file is shown before it goes.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn create_saving(
+        directory: &Path,
+        agent: &str,
+        options: Options,
+        save: &mut dyn FnMut(&Left<'_>),
+    ) -> Result<Self, (PathBuf, CreateError)> {
         const MOST: u32 = 1000;
         let name = escape_file_name(agent);
         let mut number = 1;
         loop {
             let name = if number == 1 { name.clone() } else { format!("{name}.{number}") };
             let path = directory.join(name);
-            match Self::at(path.clone(), options) {
+            match Self::at_saving(path.clone(), options, save) {
                 Err(CreateError::Taken) if number < MOST => number += 1,
                 result => return result.map_err(|error| (path, error)),
             }
@@ -108,8 +122,12 @@ impl Writer {
     /// # Errors
     /// As above, and if a writer that lives has it.
     pub fn at(path: PathBuf, options: Options) -> Result<Self, CreateError> {
+        Self::at_saving(path, options, &mut |_| {})
+    }
+
+    fn at_saving(path: PathBuf, options: Options, save: &mut dyn FnMut(&Left<'_>)) -> Result<Self, CreateError> {
         let shape = options.shape()?;
-        let ring = Ring::make(&path, options, shape)?;
+        let ring = Ring::make(&path, options, shape, save)?;
         Ok(Self { path, options, shape, ring })
     }
 
@@ -140,7 +158,7 @@ impl Writer {
             // Somebody else's now. Whoever wrote into it last will have it.
             let _ = std::fs::remove_file(&self.path);
         }
-        self.ring = Ring::make(&self.path, self.options, self.shape)?;
+        self.ring = Ring::make(&self.path, self.options, self.shape, &mut |_| {})?;
         Ok(false)
     }
 
@@ -158,6 +176,16 @@ impl Writer {
         }
     }
 
+    /// Copies what the ring holds into a file of its own.
+    ///
+    /// # Errors
+    /// If the ring cannot be read any more, or the dump not be written.
+    pub fn dump(&self, place: &Place<'_>) -> Result<Dumped, DumpError> {
+        let events = self.unread();
+        let from = self.ring.next.wrapping_sub(events) & (self.shape.capacity - 1);
+        Still { file: self.ring.claim.file(), shape: self.shape, from, events }.dump(&self.path, place)
+    }
+
     /// Events that nobody has consumed.
     pub fn unread(&self) -> u64 {
         let read_pos = self.ring.words[READ_POS].load(Acquire);
@@ -166,10 +194,10 @@ impl Writer {
 }
 
 impl Ring {
-    fn make(path: &Path, options: Options, shape: Shape) -> Result<Self, CreateError> {
+    fn make(path: &Path, options: Options, shape: Shape, save: &mut dyn FnMut(&Left<'_>)) -> Result<Self, CreateError> {
         // Nobody can foresee where the numbers begin.
         let next = RandomState::new().hash_one(path) & u64::from(u32::MAX) & !(shape.capacity - 1);
-        let (claim, words) = options.make(path, |file| Self::begin(file, shape, next))?;
+        let (claim, words) = options.make(path, save, |file| Self::begin(file, shape, next))?;
         Ok(Self { claim, words, next })
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags, fallocate, fcntl_lock, linkat, openat};
 use rustix::io::Errno;
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 /// Why a directory is not one's own.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +144,17 @@ pub fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// The process that holds a file's [`lock`]: 0 for one this process cannot see, `None` if no other process does.
+///
+/// Nothing is locked by asking.
+///
+/// # Errors
+/// If the file system has no locks.
+pub fn holder(file: &File) -> io::Result<Option<u32>> {
+    let found = fcntl_getlk(file, &Flock::from(FlockType::WriteLock))?;
+    Ok(found.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_pid().cast_unsigned())))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -206,19 +218,28 @@ mod tests {
     #[test]
     fn a_lock_keeps_others_out_while_its_process_lives() {
         if let Some(path) = std::env::var_os(LOCKED) {
-            std::process::exit(i32::from(lock(&File::options().write(true).open(path).unwrap()).unwrap()));
+            let holder = holder(&File::open(&path).unwrap()).unwrap();
+            assert_eq!(holder.is_some(), holder == Some(std::os::unix::process::parent_id()));
+            let is_mine = lock(&File::options().write(true).open(path).unwrap()).unwrap();
+            assert_eq!(is_mine, holder.is_none());
+            std::process::exit(i32::from(is_mine));
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let others_get_it = || {
             let mut other = Command::new(std::env::current_exe().unwrap());
             other.args(["--exact", "file::tests::a_lock_keeps_others_out_while_its_process_lives"]);
-            other.env(LOCKED, &path).status().unwrap().code() == Some(1)
+            match other.env(LOCKED, &path).status().unwrap().code() {
+                Some(code @ (0 | 1)) => code == 1,
+                code => panic!("it ended with {code:?}"),
+            }
         };
         let new = NewFile::create(&path).unwrap();
         assert!(lock(new.file()).unwrap());
         let file = new.publish().unwrap();
         assert!(!others_get_it());
+        // One's own lock is in nobody's way here, and is not told.
+        assert_eq!(holder(&file).unwrap(), None);
         assert!(lock(&file).unwrap());
         drop(file);
         assert!(others_get_it());

@@ -54,7 +54,7 @@ Examples:
   nixl-telemetry install csv --as prometheus --replace --dry-run";
 
 /// The exporters of this project: what else lies beside the program, an example say, is installed by name only.
-const EXPORTERS: [&str; 1] = ["csv"];
+const EXPORTERS: [&str; 2] = ["csv", "flight"];
 
 /// Names NIXL has itself, so that it never looks for their files.
 const BUILT_IN: [&str; 2] = ["BUFFER", "NOP"];
