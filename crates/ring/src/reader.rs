@@ -99,7 +99,7 @@ impl Reader {
             Self { path, file, mode, shape, next: header.read_pos, behind, ahead, number: None, last, looked, again };
         reader.check_events(&header)?;
         reader.go_to(header.read_pos)?;
-        reader.number = reader.number_behind()?;
+        reader.number = reader.first_number(&header)?;
         if mode == Mode::Peek {
             reader.remember_ahead()?;
         }
@@ -181,7 +181,7 @@ impl Reader {
     fn begin_anew(&mut self, header: &Header, batch: &mut Batch) -> Result<(), ReadError> {
         batch.restarted = true;
         self.go_to(header.read_pos)?;
-        self.number = self.number_behind()?;
+        self.number = self.first_number(header)?;
         Ok(())
     }
 
@@ -359,17 +359,18 @@ impl Reader {
         Ok(number)
     }
 
-    /// The number of the next event, if the slots before it are numbered: a writer of ours begins with such.
-    fn number_behind(&mut self) -> Result<Option<u32>, ReadError> {
+    /// The number of the next event, if the slots before the write position are numbered: a writer of ours begins with such.
+    /// Those before the next event would do as well, were they not the first that a writer overwrites.
+    fn first_number(&mut self, header: &Header) -> Result<Option<u32>, ReadError> {
         let Some(offset) = self.shape.stamp() else { return Ok(None) };
         let count = AHEAD.min(self.shape.capacity);
-        let from = self.next.wrapping_sub(count) & self.mask();
+        let from = header.write_pos.wrapping_sub(count) & self.mask();
         let slots = self.copy_again(from, count)?;
         let stamps = slots.chunks_exact(self.shape.layout.size()).map(|slot| stamp::of(slot, offset));
         // All of them: the last may have been written by another writer.
-        let number = numbers(stamps.rev(), self.next, self.mask()).filter(|(right, _)| *right == count);
+        let number = numbers(stamps.rev(), header.write_pos, self.mask()).filter(|(right, _)| *right == count);
         self.again = slots;
-        Ok(number.map(|(_, after)| after))
+        Ok(number.map(|(_, after)| after.wrapping_sub(low(self.distance(header.write_pos)))))
     }
 
     /// Whether the oldest slot, too, has a number of those that lead to the newest, or already one that follows it: that of
