@@ -98,7 +98,7 @@ impl Reader {
         let mut reader =
             Self { path, file, mode, shape, next: header.read_pos, behind, ahead, number: None, last, looked, again };
         reader.check_events(&header)?;
-        reader.go_to(header.read_pos)?;
+        let header = reader.go_to_unread()?;
         reader.number = reader.first_number(&header)?;
         if mode == Mode::Peek {
             reader.remember_ahead()?;
@@ -157,7 +157,7 @@ impl Reader {
         let before = std::mem::replace(&mut self.last, (header, change)).0;
         if self.mode == Mode::Consume {
             batch.contended = header.read_pos != before.read_pos;
-            self.go_to(header.read_pos)?;
+            let header = self.go_to_unread()?;
             return self.read_plainly(&header, batch);
         }
         if let Some(number) = self.number
@@ -166,23 +166,23 @@ impl Reader {
             return self.read_numbered(&header, (number, newest), (may_be_new, looked.elapsed()), batch);
         }
         self.number = None;
-        match self.movement(&before, &header, may_be_new)? {
-            Movement::On => {}
+        let header = match self.movement(&before, &header, may_be_new)? {
+            Movement::On => header,
             Movement::Around { lost } => {
                 batch.lost = Lost { events: lost, or_more: true };
-                self.go_to(header.read_pos)?;
+                self.go_to_unread()?
             }
-            Movement::Anew => self.begin_anew(&header, batch)?,
-        }
+            Movement::Anew => self.begin_anew(batch)?,
+        };
         self.read_plainly(&header, batch)
     }
 
     /// Goes to the beginning of a file that was begun anew.
-    fn begin_anew(&mut self, header: &Header, batch: &mut Batch) -> Result<(), ReadError> {
+    fn begin_anew(&mut self, batch: &mut Batch) -> Result<Header, ReadError> {
         batch.restarted = true;
-        self.go_to(header.read_pos)?;
-        self.number = self.first_number(header)?;
-        Ok(())
+        let header = self.go_to_unread()?;
+        self.number = self.first_number(&header)?;
+        Ok(header)
     }
 
     /// Reads slots whose numbers are known: the next one's, and the last one's, whose event may not be whole yet.
@@ -195,6 +195,11 @@ impl Reader {
     ) -> Result<(), ReadError> {
         let ahead = self.distance(header.write_pos);
         let written = u64::from(newest.wrapping_add(1).wrapping_sub(number));
+        // What was written and not published yet may have been read already, when the writer came round in between.
+        let read_before = u64::from(number.wrapping_sub(newest).wrapping_sub(1));
+        if read_before > 0 && read_before < self.shape.capacity && read_before + ahead == self.shape.capacity {
+            return Ok(());
+        }
         // Where to read from, how many, and the number of the first.
         let (mut from, mut count, mut first) = (self.next, ahead, number);
         if written != ahead {
@@ -204,7 +209,7 @@ impl Reader {
                 && u128::from(written - ahead) <= during.as_nanos() * 2
                 && (during < LONG || !may_be_new && written <= u64::from(u32::MAX / 2));
             if !(is_possible && self.is_all_of_one_writer(newest, header.write_pos)?) {
-                self.begin_anew(header, batch)?;
+                let header = &self.begin_anew(batch)?;
                 return match self.number {
                     // Nothing is lost before the first of a new file.
                     Some(first) => self.copy_numbered(self.next, self.distance(header.write_pos), first, first, batch),
@@ -269,7 +274,8 @@ impl Reader {
             batch.bytes.clear();
             let gone = now.read_pos.wrapping_sub(from) & self.mask();
             batch.lost.add(Lost { events: gone.min(count), or_more: gone > 0 });
-            return self.go_to(now.read_pos);
+            self.go_to_unread()?;
+            return Ok(());
         }
         self.next = from.wrapping_add(count) & self.mask();
         if count > 0 {
@@ -327,11 +333,15 @@ impl Reader {
         if self.has_changed(self.next.wrapping_sub(1) & self.mask(), 1, |reader| &reader.behind)? {
             // Whoever consumes changes the times, too.
             let is_consumed = now.read_pos != before.read_pos && now.read_pos != 0;
-            return Ok(if may_be_new && !is_consumed {
-                Movement::Anew
-            } else {
-                Movement::Around { lost: ahead + self.shape.capacity - now.unread() }
-            });
+            if may_be_new && !is_consumed {
+                return Ok(Movement::Anew);
+            }
+            // The writer has begun to write what comes a ring after that slot, at least. Where it is by now tells how much
+            // that is.
+            let later = read_header(&self.file)?;
+            let ahead = self.distance(later.write_pos);
+            let written = if ahead == self.mask() { ahead } else { ahead + self.shape.capacity };
+            return Ok(Movement::Around { lost: written - later.unread_of(self.mask()).min(written) });
         }
         // Both positions at the file's beginning.
         let is_round = now.write_pos < self.next && now.read_pos <= now.write_pos;
@@ -387,15 +397,25 @@ impl Reader {
         Ok(stamp.is_some_and(|stamp| stamp.wrapping_sub(oldest) <= FOLLOWING))
     }
 
-    /// Makes this position the next, and keeps what is before it.
-    fn go_to(&mut self, position: u64) -> Result<(), ReadError> {
-        self.next = position;
+    /// Makes the oldest event that nobody has consumed the next, and keeps what is in the slot before it. The header is one
+    /// that was read afterwards: whoever comes round to what is between its positions has to pass that slot.
+    fn go_to_unread(&mut self) -> Result<Header, ReadError> {
         self.number = None;
-        let mut behind = std::mem::take(&mut self.behind);
-        behind.clear();
-        self.copy(position.wrapping_sub(1) & self.mask(), 1, &mut behind)?;
-        self.behind = behind;
-        Ok(())
+        let mut header = read_header(&self.file)?;
+        // Who consumes at full speed may be in the way a few times.
+        for _ in 0..16 {
+            self.next = header.read_pos & self.mask();
+            let mut behind = std::mem::take(&mut self.behind);
+            behind.clear();
+            self.copy(self.next.wrapping_sub(1) & self.mask(), 1, &mut behind)?;
+            self.behind = behind;
+            fence(Ordering::SeqCst);
+            let before = std::mem::replace(&mut header, read_header(&self.file)?);
+            if before.read_pos == header.read_pos {
+                break;
+            }
+        }
+        Ok(header)
     }
 
     /// Keeps what lies where the next events will, unless they are there already.
