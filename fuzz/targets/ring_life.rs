@@ -28,7 +28,8 @@ fuzz_target!(|steps: &[u8]| {
                     if writer.check().is_err() {
                         continue;
                     }
-                    let events: Vec<_> = (0..argument % 40).map(|i| Event::new(Kind::TX_BYTES, value + i + 1)).collect();
+                    let events: Vec<_> =
+                        (0..argument % 40).map(|i| Event::new(Kind::TX_BYTES, value + i + 1)).collect();
                     value += events.len() as u64;
                     let pushed = writer.push(&events);
                     assert_eq!(pushed.written + pushed.refused, events.len() as u64);
