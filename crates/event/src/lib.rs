@@ -9,7 +9,7 @@
 //! * [`Kind`], [`Category`], [`Status`], [`Unit`]: NIXL's names and numbers, from one table.
 //! * [`Layout`] and [`layout`]: the four binary forms an event has had, side by side, from bytes to [`Event`] and back.
 //! * [`Generation`]: which layout, plugin API and ring version a release speaks.
-//! * [`json`]: the JSON form of an event; [`fnmatch`]: names by pattern, as NIXL's allowlist has them;
+//! * [`json`]: the JSON form of an event; [`fnmatch()`]: names by pattern, as NIXL's allowlist has them;
 //!   [`escape_file_name`]: the name of an agent as the name of a file.
 //! * [`Total`], [`BatchId`], [`Memo`]: what this project's host and plugins tell each other besides events.
 //!
