@@ -56,7 +56,7 @@ impl Header {
 
     /// Events that nobody has consumed, of a header whose [`Shape`](crate::Shape) is sound.
     pub fn unread(&self) -> u64 {
-        self.write_pos.wrapping_sub(self.read_pos) & self.mask
+        self.unread_of(self.mask)
     }
 
     /// The same by another mask: whatever somebody may have written into the header.

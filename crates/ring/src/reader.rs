@@ -4,8 +4,8 @@
 //!
 //! A writer writes and others consume meanwhile, and nobody waits for us. What is shown is right all the same:
 //!
-//! **With numbers.** Our writer numbers its slots, and writes a slot's number before the rest of it. A slot is copied; if its
-//! number is the same afterwards, nobody had begun to write it anew before that, and the copy is whole. What is missing is
+//! **With numbers.** Our writer numbers its slots, and writes a slot's number before the rest of it. A slot is copied; if
+//! nobody has consumed it afterwards, or its number is the same, nobody had begun to write it anew, and the copy is whole. What is missing is
 //! what is between two numbers.
 //!
 //! **Without numbers**, in files of NIXL's. Whoever comes round to the events we copy has to pass the slot before them, of
@@ -142,7 +142,8 @@ impl Reader {
         }
     }
 
-    /// Reads what was written since the last time, or a good part of it: all, if the batch is empty after a call.
+    /// Reads what was written since the last time, or a good part of it: all, if the batch is empty after a call and tells of
+    /// nothing that was lost.
     ///
     /// In [`Mode::Consume`] the same events come again until they are [committed](Self::commit).
     ///
@@ -151,8 +152,7 @@ impl Reader {
     pub fn read(&mut self, batch: &mut Batch) -> Result<(), ReadError> {
         batch.clear(self.shape.layout);
         let looked = std::mem::replace(&mut self.looked, Instant::now());
-        let header = self.sound_header()?;
-        let change = changed(&self.file.metadata()?);
+        let (header, change) = self.sound_header()?;
         let may_be_new = change != self.last.1;
         let before = std::mem::replace(&mut self.last, (header, change)).0;
         if self.mode == Mode::Consume {
@@ -240,15 +240,15 @@ impl Reader {
         let (size, count) = (self.shape.layout.size(), count.min(AT_ONCE));
         let offset = self.shape.stamp().expect("numbers are in stamps");
         self.copy(from, count, &mut batch.bytes)?;
-        // The copy first, then the numbers.
+        // The copy first, then what tells whether it is whole.
         fence(Ordering::SeqCst);
-        let again = self.copy_again(from, count)?;
+        let doubtful = count.min(self.consumed_since(first)?);
+        let again = self.copy_again(from, doubtful)?;
         let after = first.wrapping_add(low(count));
-        let is_whole = |slots: &[u8]| {
-            let stamps = slots.chunks_exact(size).rev().map(|slot| stamp::of(slot, offset));
-            stamps.zip(1..).take_while(|(stamp, i)| *stamp == after.wrapping_sub(*i)).count()
-        };
-        let whole = is_whole(&batch.bytes).min(is_whole(&again));
+        let stamp = |slot| stamp::of(slot, offset);
+        let kept = follow(again.chunks_exact(size).rev().map(stamp), first.wrapping_add(low(doubtful)));
+        let whole = follow(batch.bytes.chunks_exact(size).rev().map(stamp), after);
+        let whole = whole.min(batch.len() - again.len() / size + kept);
         self.again = again;
         batch.bytes.drain(..batch.bytes.len() - whole * size);
         let lost = after.wrapping_sub(low(whole as u64)).wrapping_sub(expected);
@@ -284,7 +284,7 @@ impl Reader {
         }
         if self.mode == Mode::Peek {
             self.remember_ahead()?;
-            self.number = self.number_after(batch);
+            self.number = self.number_after(&batch.bytes, self.next);
         }
         Ok(())
     }
@@ -312,15 +312,16 @@ impl Reader {
         Ok(true)
     }
 
-    /// The header, if it is that of the file that was opened.
-    fn sound_header(&self) -> Result<Header, ReadError> {
+    /// The header, if it is that of the file that was opened, and when that changed last.
+    fn sound_header(&self) -> Result<(Header, (i64, i64)), ReadError> {
         let header = read_header(&self.file)?;
-        let shape = Shape::of(&header, self.file.metadata()?.len())?;
+        let metadata = self.file.metadata()?;
+        let shape = Shape::of(&header, metadata.len())?;
         if shape != self.shape {
             // Somebody else's file under this name: its size was right for both.
             return Err(Malformed::Version { version: header.version }.into());
         }
-        Ok(header)
+        Ok((header, changed(&metadata)))
     }
 
     /// How the writer of a file without numbers has moved since the last read.
@@ -372,15 +373,23 @@ impl Reader {
     /// The number of the next event, if the slots before the write position are numbered: a writer of ours begins with such.
     /// Those before the next event would do as well, were they not the first that a writer overwrites.
     fn first_number(&mut self, header: &Header) -> Result<Option<u32>, ReadError> {
-        let Some(offset) = self.shape.stamp() else { return Ok(None) };
         let count = AHEAD.min(self.shape.capacity);
-        let from = header.write_pos.wrapping_sub(count) & self.mask();
-        let slots = self.copy_again(from, count)?;
-        let stamps = slots.chunks_exact(self.shape.layout.size()).map(|slot| stamp::of(slot, offset));
-        // All of them: the last may have been written by another writer.
-        let number = numbers(stamps.rev(), header.write_pos, self.mask()).filter(|(right, _)| *right == count);
+        let slots = self.copy_again(header.write_pos.wrapping_sub(count) & self.mask(), count)?;
+        let number = self.number_after(&slots, header.write_pos);
         self.again = slots;
-        Ok(number.map(|(_, after)| after.wrapping_sub(low(self.distance(header.write_pos)))))
+        Ok(number.map(|after| after.wrapping_sub(low(self.distance(header.write_pos)))))
+    }
+
+    /// How many events from the one of this number on may have been consumed by now, so that a writer may have begun to
+    /// overwrite them.
+    fn consumed_since(&mut self, first: u32) -> Result<u64, ReadError> {
+        let now = read_header(&self.file)?;
+        let Some(newest) = self.newest_number(now.write_pos)? else { return Ok(u64::MAX) };
+        let oldest = newest.wrapping_add(1).wrapping_sub(low(now.unread_of(self.mask())));
+        // In a file that is begun anew, the numbers are others, and all events are looked at again.
+        let is_unread =
+            u64::from(first.wrapping_sub(oldest)) <= self.shape.capacity && now.version == self.shape.version;
+        Ok(if is_unread { 0 } else { oldest.wrapping_sub(first).into() })
     }
 
     /// Whether the oldest slot, too, has a number of those that lead to the newest, or already one that follows it: that of
@@ -431,13 +440,14 @@ impl Reader {
         Ok(())
     }
 
-    /// The number of the next event, if those of the batch have numbers.
-    fn number_after(&self, batch: &Batch) -> Option<u32> {
+    /// The number of the event at this position, if the slots before it have numbers that all follow each other and belong
+    /// where they are. One slot alone may look so by chance.
+    fn number_after(&self, slots: &[u8], position: u64) -> Option<u32> {
         let offset = self.shape.stamp()?;
-        let stamps = batch.bytes.chunks_exact(self.shape.layout.size()).rev().map(|slot| stamp::of(slot, offset));
-        numbers(stamps, self.next, self.mask())
-            .filter(|(right, _)| *right == batch.len() as u64)
-            .map(|(_, after)| after)
+        let mut stamps = slots.chunks_exact(self.shape.layout.size()).rev().map(|slot| stamp::of(slot, offset));
+        let after = stamps.clone().next().filter(|_| stamps.len() > 1)?.wrapping_add(1);
+        let belongs = (u64::from(after) ^ position) & self.mask() & u64::from(u32::MAX) == 0;
+        (belongs && follow(&mut stamps, after) == slots.len() / self.shape.layout.size()).then_some(after)
     }
 
     /// The slots from a position on, in the buffer for what is copied a second time, which must be given back.
@@ -488,14 +498,9 @@ enum Movement {
     Anew,
 }
 
-/// How many stamps of a batch, from its last one backwards, follow each other up to this position, and the number after
-/// them. One alone may look so by chance.
-fn numbers(mut stamps: impl Iterator<Item = u32>, position: u64, mask: u64) -> Option<(u64, u32)> {
-    let last = stamps.next()?;
-    let after = last.wrapping_add(1);
-    let belongs = (u64::from(after) ^ position) & mask & u64::from(u32::MAX) == 0;
-    let right = 1 + stamps.zip(1..).take_while(|(stamp, i)| *stamp == last.wrapping_sub(*i)).count() as u64;
-    (belongs && right > 1).then_some((right, after))
+/// How many stamps, from the last one backwards, are those of the events before the one with the number `after`.
+fn follow(stamps: impl Iterator<Item = u32>, after: u32) -> usize {
+    stamps.zip(1..).take_while(|(stamp, i)| *stamp == after.wrapping_sub(*i)).count()
 }
 
 /// The lower half; numbers of events go round.
@@ -537,7 +542,7 @@ fn shrunk(error: io::Error) -> ReadError {
 }
 
 /// The time of the last change of its attributes: to begin a file anew, a writer sets its length.
-fn changed(metadata: &Metadata) -> (i64, i64) {
+pub(crate) fn changed(metadata: &Metadata) -> (i64, i64) {
     (metadata.ctime(), metadata.ctime_nsec())
 }
 

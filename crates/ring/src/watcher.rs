@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::reader::changed;
 use crate::{Batch, Follower, Mode, Polled, ReadError};
 
 /// Ring files, and all those of directories, as they come and go.
@@ -296,9 +297,4 @@ impl Watched {
         self.is_told = false;
         visit(&self.follower, Change::Unreadable(&error)).map(drop)
     }
-}
-
-fn changed(metadata: &fs::Metadata) -> (i64, i64) {
-    use std::os::unix::fs::MetadataExt as _;
-    (metadata.ctime(), metadata.ctime_nsec())
 }
