@@ -8,9 +8,8 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -44,27 +43,21 @@ impl Scene {
 
     /// A process that records as [`victim`] says, through the exporter as it is built.
     fn start(&self, role: &str, variables: &[(&str, &str)]) -> Child {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command
-            .args(["--exact", "victim", "--include-ignored", "--nocapture"])
-            .env_clear()
-            .env("VICTIM", role)
-            .env("NIXL_TELEMETRY_ENABLE", "y")
-            .env("NIXL_TELEMETRY_ON_ERROR", "fail")
+        support::victim(role)
             .env("NIXL_TELEMETRY_RUN_INTERVAL", "1")
             .env("NIXL_TELEMETRY_OVERFLOW", "block:60000")
             .env("NIXL_TELEMETRY_EXPORTER", "flight")
             .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("flight").parent().unwrap())
             .env("NIXL_TELEMETRY_FLIGHT_DIR", self.root.path())
             .env("NIXL_TELEMETRY_FLIGHT_EVENTS", "1024")
-            .envs(variables.iter().copied());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+            .envs(variables.iter().copied())
+            .spawn()
+            .unwrap()
     }
 
     /// A process that has recorded and was killed then.
     fn leave(&self, role: &str, variables: &[(&str, &str)]) {
-        let status = self.start(role, variables).wait().unwrap();
-        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}");
+        support::is_killed(self.start(role, variables));
     }
 
     fn flight(&self, arguments: &[&str]) -> Ran {

@@ -56,19 +56,14 @@ impl Scene {
 
     /// A process that does this with a journal; see [`victim`].
     fn start(&self, role: &str, variables: &[(&str, &str)]) -> Child {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command
-            .args(["--exact", "victim", "--include-ignored", "--nocapture"])
-            .env_clear()
-            .env("VICTIM", role)
-            .env("NIXL_TELEMETRY_ENABLE", "y")
-            .env("NIXL_TELEMETRY_ON_ERROR", "fail")
+        support::victim(role)
             .env("NIXL_TELEMETRY_EXPORTER", "csv")
             .env("NIXL_TELEMETRY_CSV_FILE", self.output())
             .env("NIXL_TELEMETRY_PLUGIN_PATH", self.plugins.path())
             .env("NIXL_TELEMETRY_JOURNAL_DIR", self.journals())
-            .envs(variables.iter().copied());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+            .envs(variables.iter().copied())
+            .spawn()
+            .unwrap()
     }
 
     /// A process that has recorded this many events and exported none, for which they must not be too many, and was
@@ -78,8 +73,7 @@ impl Scene {
     }
 
     fn leave_as(&self, role: &str, variables: &[(&str, &str)]) {
-        let status = self.start(role, variables).wait().unwrap();
-        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}");
+        support::is_killed(self.start(role, variables));
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -9,8 +9,8 @@
 //! * [`Kind`], [`Category`], [`Status`], [`Unit`]: NIXL's names and numbers, from one table.
 //! * [`Layout`] and [`layout`]: the four binary forms an event has had, side by side, from bytes to [`Event`] and back.
 //! * [`Generation`]: which layout, plugin API and ring version a release speaks.
-//! * [`json`]: the JSON form of an event; [`fnmatch()`]: names by pattern, as NIXL's allowlist has them;
-//!   [`escape_file_name`]: the name of an agent as the name of a file.
+//! * [`json`]: the JSON form of an event; [`csv_field()`]: a field of a CSV row; [`fnmatch()`]: names by pattern, as NIXL's
+//!   allowlist has them; [`escape_file_name`]: the name of an agent as the name of a file.
 //! * [`Total`], [`BatchId`], [`Memo`]: what this project's host and plugins tell each other besides events.
 //!
 //! One name means one thing in every release: old releases report errors as `NIXL_ERR_NOT_FOUND`, new ones as number
@@ -33,6 +33,7 @@
 
 mod batch_id;
 mod category;
+mod csv_field;
 mod event;
 mod file_name;
 mod fnmatch;
@@ -46,6 +47,7 @@ mod total;
 
 pub use batch_id::BatchId;
 pub use category::Category;
+pub use csv_field::csv_field;
 pub use event::{Event, Name};
 pub use file_name::{escape_file_name, unescape_file_name};
 pub use fnmatch::fnmatch;

@@ -77,7 +77,9 @@ mod template;
 pub mod testing;
 mod timed;
 
-pub use nixl_telemetry_event::{BatchId, Category, Event, Kind, Memo, Name, Status, Total, Unit, escape_file_name};
+pub use nixl_telemetry_event::{
+    BatchId, Category, Event, Kind, Memo, Name, Status, Total, Unit, csv_field, escape_file_name,
+};
 pub use nixl_telemetry_log::{debug, error, info, trace, warn};
 pub use nixl_telemetry_settings::{
     Describe, Dialect, FileMode, Found, Malformed, Millis, Origin, Setting, Settings, TomlValue, Value, markdown_table,

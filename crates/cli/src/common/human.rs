@@ -4,6 +4,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
+
 const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /// `1234567` as `1,234,567`.
@@ -27,13 +29,18 @@ pub(crate) fn bytes(bytes: f64) -> String {
         value /= 1024.0;
         unit += 1;
     }
+    let number = if unit == 0 { format!("{value:.0}") } else { three_digits(value) };
+    format!("{number} {}", UNITS[unit])
+}
+
+/// A number to three digits, or as many as it has before the point: `1.46`, `20.2`, `3072`.
+pub(crate) fn three_digits(value: f64) -> String {
     let decimals = match value {
-        _ if unit == 0 => 0,
         value if value < 10.0 => 2,
         value if value < 100.0 => 1,
         _ => 0,
     };
-    format!("{value:.decimals$} {}", UNITS[unit])
+    format!("{value:.decimals$}")
 }
 
 /// Bytes per second.
@@ -43,17 +50,10 @@ pub(crate) fn rate(total: u64, during: Duration) -> String {
 
 /// A moment, to the second: `2026-11-26 05:34:28 UTC`.
 pub(crate) fn moment(time: SystemTime) -> String {
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years of 400 with 146,097 days, which begin in March, so that the odd day is the last.
-    let day = days + 719_468;
-    let (era, day) = (day / 146_097, day % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (day, month, late) = (day - (153 * month + 2) / 5 + 1, (month + 2) % 12 + 1, month >= 10);
-    let year = year + 400 * era + u64::from(late);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
+    match Timestamp::try_from(time.max(SystemTime::UNIX_EPOCH)) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => "after the year 9999".to_owned(),
+    }
 }
 
 /// A text of somebody else's as one line, which cannot command a terminal.

@@ -4,7 +4,7 @@
 
 use std::io::Write as _;
 
-use nixl_telemetry_event::{Category, Event, Kind};
+use nixl_telemetry_event::{Category, Event, Kind, csv_field};
 
 /// The names of the columns.
 pub(crate) const HEADER: &str = "timestamp_us,agent,event,category,value,unit";
@@ -19,7 +19,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(agent: &str) -> Self {
-        let agent = quoted(agent);
+        let agent = csv_field(agent);
         let kinds = Kind::ALL.iter().map(|kind| middle(&agent, &Event::new(*kind, 0))).collect();
         Self { agent, kinds }
     }
@@ -42,16 +42,7 @@ impl Writer {
 
 fn middle(agent: &str, event: &Event<'_>) -> String {
     let category = event.category().map_or("", Category::short_name);
-    format!(",{agent},{},{category},", quoted(&event.name().to_string()))
-}
-
-/// A field in quotes, if it has to be, and quotes in it doubled.
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
+    format!(",{agent},{},{category},", csv_field(&event.name().to_string()))
 }
 
 #[cfg(test)]

@@ -30,13 +30,8 @@ fn duration(us: f64) -> String {
         [(86_400e6, "d"), (3600e6, "h"), (60e6, "min"), (1e6, "s"), (1e3, "ms"), (1.0, "us")];
     let (factor, unit) = UNITS.into_iter().find(|(factor, _)| us >= *factor).unwrap_or((1.0, "us"));
     let value = us / factor;
-    let decimals = match value {
-        _ if unit == "us" && value.fract() == 0.0 => 0,
-        value if value < 10.0 => 2,
-        value if value < 100.0 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$} {unit}")
+    let is_whole = unit == "us" && value.fract() == 0.0;
+    format!("{} {unit}", if is_whole { format!("{value:.0}") } else { human::three_digits(value) })
 }
 
 #[cfg(test)]

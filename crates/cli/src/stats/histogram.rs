@@ -3,6 +3,9 @@
 //! How values are distributed.
 
 /// Counts of values in buckets whose width grows with the values: none is wider than 1/128 of what is in it.
+///
+/// Of all values a `u64` can have, since what is in a file is anything: hdrhistogram, which `top` uses for times of up to a day,
+/// tells of the largest as one less.
 #[derive(Debug)]
 pub(crate) struct Histogram {
     counts: Vec<u64>,

@@ -7,10 +7,12 @@
 use std::borrow::BorrowMut;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use nixl_telemetry_testkit as testkit;
+use rustix::process::Signal;
 
 /// How a command ended, and what it said.
 #[derive(Debug)]
@@ -82,6 +84,23 @@ impl Ran {
         parts.iter().for_each(|part| assert!(self.err.contains(part), "no {part:?} in:\n{}", self.err));
         self
     }
+}
+
+/// The ignored test `victim` of this test program as a process of its own, with the role it plays and nothing else in its
+/// environment but telemetry that does not go on if anything is wrong; its input and output are pipes.
+pub(crate) fn victim(role: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "victim", "--include-ignored", "--nocapture"]).env_clear();
+    command.env("VICTIM", role).env("NIXL_TELEMETRY_ENABLE", "y").env("NIXL_TELEMETRY_ON_ERROR", "fail");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+}
+
+/// Waits for a process to be killed.
+#[track_caller]
+pub(crate) fn is_killed(mut victim: Child) {
+    let status = victim.wait().unwrap();
+    assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}");
 }
 
 /// The exporter csv, in a folder that holds nothing else of the kind.
