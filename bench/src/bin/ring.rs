@@ -7,11 +7,12 @@
 //!   compared slot by slot.
 //! * **reader**: a file of a million events, read by NIXL's C++ reader (of the wheel), by its Python reader (see
 //!   `ring_reader.py`), by ours into totals, and by `nixl-telemetry`; and how long copying that file takes.
+//! * **tail**: how long after it was written `nixl-telemetry tail` has printed an event, of events that come now and then.
 //!
 //! `cargo run --release --bin ring -- ../.nixl/1.5.1`, from the folder `bench`.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -54,7 +55,8 @@ fn main() -> anyhow::Result<()> {
     let directory = PathBuf::from(env::var_os("NIXL_TELEMETRY_DIR").context("set before")?);
     println!("{}\n", machine());
     writers(&arguments, &directory)?;
-    readers(&arguments, command, &directory)
+    readers(&arguments, command, &directory)?;
+    latency(command, &directory)
 }
 
 /// NIXL reads its settings from the environment: this program again, with one that is made.
@@ -186,6 +188,38 @@ fn timed(work: impl FnOnce()) -> Duration {
     let start = Instant::now();
     work();
     start.elapsed()
+}
+
+/// Writes events with pauses, and waits for the line of each.
+fn latency(command: &Path, directory: &Path) -> anyhow::Result<()> {
+    let mut writer = Writer::at(directory.join("live"), Options::default())?;
+    let mut tail = Kill(
+        Command::new(command)
+            .args(["tail", "--quiet", "--format", "json"])
+            .arg(writer.path())
+            .stdout(Stdio::piped())
+            .spawn()?,
+    );
+    let mut lines = BufReader::new(tail.0.stdout.take().context("a pipe")?).lines();
+    let mut print = |value| -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        ensure!(writer.push(&[Event::new(Kind::TX_BYTES, value)]).written == 1);
+        let line = lines.next().context("tail goes on")??;
+        ensure!(line.contains(&format!("\"value\":{value},")), "{line}");
+        Ok(start.elapsed())
+    };
+    // The first waits for the start of the process.
+    print(0)?;
+    let mut times = Vec::new();
+    for value in 1..=60 {
+        // Of no regular length, so that they meet all moments between two looks.
+        thread::sleep(Duration::from_millis(10 + value * 37 % 50));
+        times.push(print(value)?);
+    }
+    let most = times.iter().max().expect("sixty");
+    println!("\n| tail, from the writer to the line | median of {} | most |\n|---|---|---|", times.len());
+    println!("| | {:.1} ms | {:.1} ms |", median(&times).as_secs_f64() * 1e3, most.as_secs_f64() * 1e3);
+    Ok(())
 }
 
 /// What a ring holds: transfers of 64 KiB.
