@@ -156,7 +156,10 @@ impl Reader {
         let may_be_new = change != self.last.1;
         let before = std::mem::replace(&mut self.last, (header, change)).0;
         if self.mode == Mode::Consume {
-            batch.contended = header.read_pos != before.read_pos;
+            let is_moved = header.read_pos != before.read_pos;
+            // Where nothing was consumed yet, nobody else has: a writer has begun the file anew.
+            batch.restarted = is_moved && header.read_pos == 0;
+            batch.contended = is_moved && !batch.restarted;
             let header = self.go_to_unread()?;
             return self.read_plainly(&header, batch);
         }

@@ -223,6 +223,28 @@ fn a_file_begun_anew_is_read_from_its_beginning() {
 }
 
 #[test]
+fn who_takes_events_out_tells_a_beginning_from_another_who_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    let writer = TheirWriter::open(&path, Generation::V1_5, 8);
+    let mut consumer = Reader::open(&path, Mode::Consume).unwrap();
+    let mut batch = Batch::new();
+    let mut read = |values: std::ops::Range<u64>, writer: &TheirWriter| {
+        assert!(events(values.clone()).iter().all(|event| writer.push(event)));
+        consumer.read(&mut batch).unwrap();
+        assert!(consumer.commit().unwrap());
+        (crate::values(&batch), batch.restarted(), batch.contended())
+    };
+    assert_eq!(read(0..3, &writer), ((0..3).collect(), false, false));
+    assert_eq!(read(3..5, &writer), ((3..5).collect(), false, false));
+    assert!(events(5..7).iter().all(|event| writer.push(event)));
+    assert_eq!(writer.pop(1), 1);
+    assert_eq!(read(7..9, &writer), ((6..9).collect(), false, true));
+    let writer = TheirWriter::open(&path, Generation::V1_5, 8);
+    assert_eq!(read(9..10, &writer), (vec![9], true, false));
+}
+
+#[test]
 fn a_writer_of_ours_begins_anew_in_the_same_file() {
     let folder = tempfile::tempdir().unwrap();
     let inode = |path: &Path| fs::metadata(path).unwrap().ino();

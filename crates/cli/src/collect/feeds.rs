@@ -132,11 +132,8 @@ impl Feeds {
         if self.mode == Mode::Consume && feed.waits(follower, self.is_patient) {
             return Taken::NotYet;
         }
-        // Where nothing was consumed yet, nobody else has: a writer has begun the ring anew.
-        let is_anew = batch.contended() && header(follower).is_some_and(|header| header.read_pos == 0);
-        self.ledger.looked(ring, batch.lost(), batch.restarted() || is_anew);
-        let is_shared = self.mode == Mode::Consume && batch.contended() && !is_anew;
-        if is_shared && !std::mem::replace(&mut feed.is_told_contended, true) {
+        self.ledger.looked(ring, batch.lost(), batch.restarted());
+        if batch.contended() && !std::mem::replace(&mut feed.is_told_contended, true) {
             let what = "somebody else consumes from its ring, too: each has a part of the events";
             complain(Style::Odd, "warning", &human::line(&format!("agent {}: {what}", feed.agent)));
         }
