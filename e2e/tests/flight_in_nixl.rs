@@ -3,15 +3,13 @@
 //! The exporter flight in real releases of NIXL: what happened last is in its file, and NIXL's own reader shows it.
 
 use std::{
-    fs::{self, Permissions},
     io::{BufRead as _, BufReader},
-    os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     time::SystemTime,
 };
 
-use nixl_telemetry_e2e::{Sandbox, Totals, add, nixl_command, truth};
+use nixl_telemetry_e2e::{Sandbox, Totals, add, truth};
 use nixl_telemetry_event::Event;
 use nixl_telemetry_ring::{Batch, DumpName, Mode, Reader, Reason};
 use nixl_telemetry_testkit as testkit;
@@ -123,15 +121,9 @@ fn nixls_own_reader_shows_it() {
     ));
     let total: u64 = expected["initiator"].values().map(|(count, _)| count).sum();
 
-    // It is not executable as it is shipped, and looks for its libraries beside it.
-    let reader = sandbox.path().join("nixl_cu12.scripts/reader");
-    fs::copy(sandbox.path().join("nixl_cu12.scripts/telemetry_reader"), &reader).unwrap();
-    fs::set_permissions(&reader, Permissions::from_mode(0o755)).unwrap();
-    let libraries = [".nixl_cu12.mesonpy.libs", "nixl_cu12.libs"].map(|name| sandbox.path().join(name));
-    let mut reading: Command = nixl_command(&reader);
-    reading.arg(folder.path().join("initiator"));
-    reading.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap());
-    let mut reading = reading.stdout(Stdio::piped()).spawn().unwrap();
+    let program = tempfile::tempdir().unwrap();
+    let mut reading = testkit::nixl_reader(sandbox.path(), program.path());
+    let mut reading = reading.arg(folder.path().join("initiator")).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(reading.stdout.take().unwrap()).lines().map(Result::unwrap);
     let (mut values, mut times) = (0, 0);
     // It goes on for ever.

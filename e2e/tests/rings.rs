@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -67,16 +66,9 @@ fn write(directory: &Path, generation: Generation) -> Sums {
 fn is_read_by_their_reader(version: &str, generation: Generation) {
     let Some(release) = testkit::require("NIXL's reader", testkit::nixl_release(version)) else { return };
     let folder = tempfile::tempdir().unwrap();
-    let reader = folder.path().join("telemetry_reader");
-    // In the wheel it is not executable.
-    fs::copy(release.join("nixl_cu12.scripts/telemetry_reader"), &reader).unwrap();
-    fs::set_permissions(&reader, fs::Permissions::from_mode(0o755)).unwrap();
     let expected = write(folder.path(), generation);
-
-    let libraries = [".nixl_cu12.mesonpy.libs", "nixl_cu12.libs"].map(|name| release.join(name));
-    let mut child = Command::new(&reader)
+    let mut child = testkit::nixl_reader(&release, folder.path())
         .arg(folder.path().join("agent"))
-        .env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap())
         // A pipe that nobody empties would stop it.
         .stdout(fs::File::create(folder.path().join("out")).unwrap())
         .stderr(Stdio::null())

@@ -13,7 +13,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -150,7 +150,7 @@ fn readers(arguments: &Arguments, command: &Path, directory: &Path) -> anyhow::R
         assert_eq!(seen, events);
         assert_eq!(hint::black_box(sums)[0], u128::from(SLOTS / 4) * 65536);
     });
-    let cpp = drained(&path, their_reader(arguments, directory)?.arg(&path))?;
+    let cpp = drained(&path, testkit::nixl_reader(&arguments.release, directory).arg(&path))?;
     fill()?;
     let python = drained(&path, Command::new("python3").arg("ring_reader.py").arg("--telemetry_path").arg(&path))?;
     fill()?;
@@ -242,18 +242,6 @@ fn best(mut work: impl FnMut()) -> Duration {
         })
         .min()
         .expect("seven")
-}
-
-/// The reader of the wheel, which is not executable there.
-fn their_reader(arguments: &Arguments, directory: &Path) -> anyhow::Result<Command> {
-    let reader = directory.join("telemetry_reader");
-    fs::copy(arguments.release.join("nixl_cu12.scripts/telemetry_reader"), &reader)
-        .with_context(|| format!("{}: no telemetry_reader", arguments.release.display()))?;
-    fs::set_permissions(&reader, fs::Permissions::from_mode(0o755))?;
-    let mut command = Command::new(reader);
-    let libraries = [".nixl_cu12.mesonpy.libs", "nixl_cu12.libs"].map(|name| arguments.release.join(name));
-    command.env("LD_LIBRARY_PATH", env::join_paths(libraries)?);
-    Ok(command)
 }
 
 /// How long a reader takes until it has taken everything out, from the first event on.

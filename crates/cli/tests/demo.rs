@@ -305,7 +305,7 @@ fn a_real_nixl_is_refused_what_cannot_be() {
     let arguments = ["--agent", "nixl", "--nixl", text(&nixl)];
     let alone = tempfile::tempdir().unwrap();
     let program = alone.path().join("nixl-telemetry");
-    fs::copy(env!("CARGO_BIN_EXE_nixl-telemetry"), &program).unwrap();
+    support::copy_command(&program);
     finish(command_of(&program, &[&["demo"], &arguments[..]].concat()))
         .ends(1)
         .complains(&["libnixl_telemetry_preload.so is missing: expected it in "]);

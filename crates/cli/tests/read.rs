@@ -278,7 +278,7 @@ fn what_one_may_not_read_is_an_error() {
     let path = ring(directory.path(), "a", Generation::V1_5, &[Event::new(Kind::TX_BYTES, 1)]);
     fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
     let program = directory.path().join("nixl-telemetry");
-    fs::copy(env!("CARGO_BIN_EXE_nixl-telemetry"), &program).unwrap();
+    support::copy_command(&program);
     let mut command = support::command_of(&program, &["read", text(&path)]);
     if rustix::process::geteuid().is_root() {
         command.uid(65_534).gid(65_534);

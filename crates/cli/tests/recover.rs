@@ -425,7 +425,7 @@ fn whose_it_is_matters() {
     }
     // To be run by anybody.
     let program = scene.plugins.path().join("nixl-telemetry");
-    fs::copy(env!("CARGO_BIN_EXE_nixl-telemetry"), &program).unwrap();
+    support::copy_command(&program);
     let mut nobody = Command::new(program);
     nobody.arg("recover").arg(scene.journals()).env_clear().uid(65534).gid(65534);
     finish(nobody).ends(1).complains(&[&format!("error: {}: Permission denied", journal.display())]);

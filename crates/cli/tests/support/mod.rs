@@ -30,8 +30,13 @@ pub(crate) fn installed() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let library = testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], PRELOAD);
     fs::copy(library, folder.path().join(PRELOAD)).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_nixl-telemetry"), folder.path().join("nixl-telemetry")).unwrap();
+    copy_command(&folder.path().join("nixl-telemetry"));
     folder
+}
+
+/// Copies the command to where it is run from.
+pub(crate) fn copy_command(to: &Path) {
+    testkit::copy_program(Path::new(env!("CARGO_BIN_EXE_nixl-telemetry")), to);
 }
 
 /// The command in an environment in which no NIXL is to be found, and no setting is made.
