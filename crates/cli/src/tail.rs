@@ -108,7 +108,7 @@ impl<'a> Tail<'a> {
                 self.forget(path);
                 remark::unreadable(path, error);
             }
-            Change::Foreign(_) => {}
+            Change::Readable | Change::Foreign(_) => {}
         }
         Ok(())
     }

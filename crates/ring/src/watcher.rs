@@ -29,6 +29,8 @@ pub enum Change<'a> {
     Gone,
     /// It, or the directory, cannot be read.
     Unreadable(&'a ReadError),
+    /// It is a directory that could not be read, and can be again; of a file it is told that it came.
+    Readable,
     /// It was found in a directory, and is something else.
     Foreign(&'a ReadError),
 }
@@ -177,13 +179,16 @@ impl Watcher {
     ) -> Result<(), E> {
         let mut found = Vec::new();
         for directory in &mut self.directories {
-            match directory.entries(&mut found) {
-                Ok(()) => directory.is_unreadable = false,
-                Err(error) if !std::mem::replace(&mut directory.is_unreadable, true) => {
-                    visit(&Follower::new(&directory.path, self.mode), Change::Unreadable(&error.into()))?;
-                }
-                Err(_) => {}
+            let read = directory.entries(&mut found);
+            // Only what has changed is told.
+            if std::mem::replace(&mut directory.is_unreadable, read.is_err()) == read.is_err() {
+                continue;
             }
+            let follower = Follower::new(&directory.path, self.mode);
+            match read {
+                Ok(()) => visit(&follower, Change::Readable)?,
+                Err(error) => visit(&follower, Change::Unreadable(&error.into()))?,
+            };
         }
         for path in found {
             self.add(path, false);

@@ -24,6 +24,7 @@ fn poll(watcher: &mut Watcher, taken: Taken) -> (Vec<String>, bool) {
             Change::Came => told.push(format!("+{agent}")),
             Change::Gone => told.push(format!("-{agent}")),
             Change::Events(batch) => told.extend(batch.events().map(|event| format!("{agent} {}", event.value()))),
+            Change::Readable => told.push(format!("{agent} again")),
             Change::Unreadable(error) | Change::Foreign(error) => told.push(format!("{agent} {error}")),
         }
         Ok::<_, Infallible>(taken)
@@ -51,7 +52,7 @@ fn a_directory_may_come_later_and_go_and_come_again() {
     told(&[]);
     fs::create_dir(&directory).unwrap();
     push(&mut Writer::create(&directory, "b", Options::default()).unwrap(), 7..8);
-    told(&["+b", "b 7"]);
+    told(&["rings again", "+b", "b 7"]);
 }
 
 #[test]

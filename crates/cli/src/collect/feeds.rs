@@ -53,6 +53,7 @@ impl Feeds {
             Change::Events(batch) => return self.feed(follower, batch),
             Change::Gone => self.go(follower.path()),
             Change::Unreadable(error) => self.unreadable(follower.path(), error),
+            Change::Readable => self.ledger.set_unreadable(follower.path(), None),
             Change::Foreign(error) => {
                 self.note(&format!("{} is left alone: it {error}", follower.path().display()));
             }
@@ -83,15 +84,6 @@ impl Feeds {
                 let what = "its ring is full and nobody consumes, so that what it does next is not in it: --consume \
                             makes room";
                 complain(Style::Odd, "warning", &human::line(&format!("agent {}: {what}", feed.agent)));
-            }
-        }
-    }
-
-    /// A directory tells when it cannot be read, and not when it can again.
-    pub(crate) fn look_for_readable_directories(&self) {
-        for path in self.ledger.unreadable() {
-            if path.is_dir() && std::fs::read_dir(&path).is_ok() {
-                self.ledger.set_unreadable(&path, None);
             }
         }
     }

@@ -152,11 +152,6 @@ impl Ledger {
         }
     }
 
-    /// The directories that could not be read.
-    pub(crate) fn unreadable(&self) -> Vec<PathBuf> {
-        self.books().unreadable.keys().cloned().collect()
-    }
-
     /// Calls into a plugin, and says so meanwhile. `who` is such as "agent a: exporter csv".
     pub(crate) fn during<R>(&self, who: &str, call: impl FnOnce() -> R) -> R {
         self.books().call = Some(Call { who: who.to_owned(), since: Instant::now() });

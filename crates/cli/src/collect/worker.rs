@@ -54,12 +54,9 @@ impl Worker {
                 pause = (pause * 2).min(longest);
             }
             self.feeds.make_missing(false);
-            if self.looked.elapsed() >= LOOK_EVERY {
+            if self.feeds.mode == Mode::Peek && self.looked.elapsed() >= LOOK_EVERY {
                 self.looked = Instant::now();
-                self.feeds.look_for_readable_directories();
-                if self.feeds.mode == Mode::Peek {
-                    self.feeds.look_for_full_rings(self.watcher.rings());
-                }
+                self.feeds.look_for_full_rings(self.watcher.rings());
             }
         }
         self.finish();

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use nixl_telemetry_event::{Layout, fnmatch, unescape_file_name};
+use nixl_telemetry_event::{Layout, unescape_file_name};
 use nixl_telemetry_ring::{Batch, DumpName, Mode, ReadError, Reader};
 
 use crate::common::human;
+use crate::rings::selection::Agents;
 
 /// The folder of the dumps, unless somebody says another.
 pub(crate) const DUMPS: &str = "dumps";
@@ -21,16 +22,14 @@ pub(crate) struct Which {
     /// Directory of recorders: what NIXL_TELEMETRY_FLIGHT_DIR was
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// Only agents whose name fits a pattern: *, ? and [a-c] as in a shell; may be repeated
-    #[arg(long, value_name = "GLOB[,GLOB]", value_delimiter = ',')]
-    agent: Vec<String>,
+    #[command(flatten)]
+    agents: Agents,
 }
 
 impl Which {
     /// Whether the recorder of this file name is meant.
     pub(crate) fn wants(&self, recorder: &str) -> bool {
-        let agent = unescape_file_name(recorder);
-        self.agent.is_empty() || self.agent.iter().any(|pattern| fnmatch(pattern, &agent))
+        self.agents.wants(&unescape_file_name(recorder))
     }
 
     /// The recorders that are meant, by name, and what is wrong with others.
@@ -153,10 +152,7 @@ mod tests {
 
     #[test]
     fn agents_are_chosen_by_their_names() {
-        let which = |agent: &[&str]| Which {
-            directory: PathBuf::new(),
-            agent: agent.iter().map(|&text| text.to_owned()).collect(),
-        };
+        let which = |agent: &[&str]| Which { directory: PathBuf::new(), agents: Agents::of(agent) };
         assert!(which(&[]).wants("anything"));
         let some = which(&["prefill-*", "a/b"]);
         for (recorder, wanted) in [("prefill-0", true), ("prefill-0.2", true), ("a%2Fb", true), ("decode", false)] {

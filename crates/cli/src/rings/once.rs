@@ -71,6 +71,7 @@ impl Found<'_> {
             }
             Change::Gone => self.backlog.forget(path),
             Change::Unreadable(error) => self.fail(path, error),
+            Change::Readable => {}
             Change::Foreign(_) => self.count(path, (0, 1)),
         }
         matches!(change, Change::Came | Change::Events(_))

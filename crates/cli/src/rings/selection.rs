@@ -4,26 +4,45 @@
 
 use nixl_telemetry_event::{Event, fnmatch};
 
-/// Options that choose agents and events by their names.
+/// Options that choose agents by their names.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct Selection {
+pub(crate) struct Agents {
     /// Only agents whose name fits a pattern: *, ? and [a-c] as in a shell; may be repeated
     #[arg(long, value_name = "GLOB[,GLOB]", value_delimiter = ',')]
     agent: Vec<String>,
+}
+
+/// Options that choose agents and events by their names.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Selection {
+    #[command(flatten)]
+    agents: Agents,
     /// Only events whose name fits a pattern, such as agent_err_*; may be repeated
     #[arg(long, value_name = "GLOB[,GLOB]", value_delimiter = ',')]
     event: Vec<String>,
 }
 
+impl Agents {
+    #[cfg(test)]
+    pub(crate) fn of(patterns: &[&str]) -> Self {
+        Self { agent: patterns.iter().map(|&pattern| pattern.to_owned()).collect() }
+    }
+
+    /// Whether this agent is wanted.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        fits(&self.agent, name)
+    }
+}
+
 impl Selection {
     /// Whether anything of this agent is wanted.
     pub(crate) fn wants_agent(&self, name: &str) -> bool {
-        fits(&self.agent, name)
+        self.agents.wants(name)
     }
 
     /// Whether all agents are wanted.
     pub(crate) fn wants_every_agent(&self) -> bool {
-        self.agent.is_empty()
+        self.agents.agent.is_empty()
     }
 
     /// Whether all events are wanted, so that none has to be asked about.
@@ -55,7 +74,7 @@ mod tests {
     #[test]
     fn names_are_chosen_by_patterns() {
         let selection = |agent: &[&str], event: &[&str]| Selection {
-            agent: agent.iter().map(|&text| text.to_owned()).collect(),
+            agents: Agents::of(agent),
             event: event.iter().map(|&text| text.to_owned()).collect(),
         };
         let some = selection(&["prefill-*", "x"], &["agent_[tr]x_bytes", "unknown_event_7?"]);

@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -65,8 +64,6 @@ impl Watch {
                 self.found.model.ring(follower.path(), reader.shape(), &header);
             }
         }
-        // The watcher does not say when a directory can be read again.
-        self.found.problems.retain(|path, _| !path.is_dir() || fs::read_dir(path).is_err());
         let problem = |(path, problem): (&PathBuf, &String)| human::line(&format!("{}: {problem}", path.display()));
         let paths: Vec<_> = self.paths.iter().map(|path| human::line(&path.display().to_string())).collect();
         Snapshot {
@@ -79,13 +76,11 @@ impl Watch {
     }
 
     fn read(&mut self, when: When) -> bool {
-        let Self { watcher, selection, paths, begun, found } = self;
+        let Self { watcher, selection, begun, found, .. } = self;
         let is_first = when == When::Before;
-        let Ok(is_new) = watcher.poll(is_first, |follower, change| {
-            // A directory has no agent's name.
-            if selection.wants_agent(follower.agent()) || paths.iter().any(|path| path == follower.path()) {
-                found.change(follower, change, selection, when, begun.elapsed());
-            }
+        let wants = |agent: &str| selection.wants_agent(agent);
+        let Ok(is_new) = watcher.poll_agents(is_first, wants, |follower, change| {
+            found.change(follower, change, selection, when, begun.elapsed());
             Ok::<(), Infallible>(())
         });
         is_new
@@ -110,6 +105,7 @@ impl Found {
                 self.problems.insert(path.to_owned(), error.to_string());
                 self.model.gone(path, now);
             }
+            Change::Readable => self.forget(follower),
             Change::Foreign(_) => {
                 self.forget(follower);
                 self.foreign.insert(path.to_owned());
@@ -140,6 +136,7 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::Path;
 
     use nixl_telemetry_event::{Event, Kind};
