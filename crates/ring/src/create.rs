@@ -38,6 +38,15 @@ impl Default for Options {
     }
 }
 
+/// What is where a file is to be.
+enum There {
+    Nothing,
+    /// A ring of the right shape, which is ours to begin anew.
+    Good(Claim),
+    /// One of another shape, or a broken one, which is ours to replace.
+    Other(Claim),
+}
+
 /// The largest number of slots, with which a file has 60 GiB.
 const MOST: u64 = 1 << 30;
 
@@ -64,39 +73,40 @@ impl Options {
     ) -> Result<(Claim, T), CreateError> {
         let shape = self.shape()?;
         loop {
-            match self.take(path, shape, save)? {
-                Some(claim) => {
+            // What is to be replaced is kept from others until it is.
+            let old = match self.take(path, shape, save)? {
+                There::Good(claim) => {
                     let begun = begin(claim.file())?;
                     return Ok((claim, begun));
                 }
-                None => {
-                    let new = NewFile::create(path)?;
-                    new.file().set_permissions(Permissions::from_mode(self.mode))?;
-                    reserve(new.file(), 0, shape.size())?;
-                    let begun = begin(new.file())?;
-                    let Some(mut claim) = Claim::new(&new.file().metadata()?) else { return Err(CreateError::Taken) };
-                    if !lock_or_go_without(new.file())? {
-                        return Err(CreateError::Taken);
-                    }
-                    match new.publish() {
-                        Ok(file) => {
-                            claim.file = Some(file);
-                            return Ok((claim, begun));
-                        }
-                        // Somebody was faster; see whether it can be had.
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                        Err(error) => return Err(error.into()),
-                    }
+                There::Other(claim) => Some(claim),
+                There::Nothing => None,
+            };
+            let new = NewFile::create(path)?;
+            new.file().set_permissions(Permissions::from_mode(self.mode))?;
+            reserve(new.file(), 0, shape.size())?;
+            let begun = begin(new.file())?;
+            let Some(mut claim) = Claim::new(&new.file().metadata()?) else { return Err(CreateError::Taken) };
+            if !lock_or_go_without(new.file())? {
+                return Err(CreateError::Taken);
+            }
+            match if old.is_some() { new.replace() } else { new.publish() } {
+                Ok(file) => {
+                    claim.file = Some(file);
+                    return Ok((claim, begun));
                 }
+                // Somebody was faster; see whether it can be had.
+                Err(error) if old.is_none() && error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// The file at the path if it can be begun anew. `None` if there is none, or none any more.
-    fn take(&self, path: &Path, shape: Shape, save: &mut dyn FnMut(&Left<'_>)) -> Result<Option<Claim>, CreateError> {
+    /// What is at the path.
+    fn take(&self, path: &Path, shape: Shape, save: &mut dyn FnMut(&Left<'_>)) -> Result<There, CreateError> {
         let metadata = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(There::Nothing),
             Err(error) => return Err(error.into()),
         };
         if let Some(what) = no_file(&metadata) {
@@ -110,7 +120,7 @@ impl Options {
         let Some(mut claim) = Claim::new(&metadata) else { return Err(CreateError::Taken) };
         let file = match openat(CWD, path, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
             Ok(file) => File::from(file),
-            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOENT) => return Ok(There::Nothing),
             Err(error) => return Err(io::Error::from(error).into()),
         };
         let file = claim.file.insert(file);
@@ -134,17 +144,13 @@ impl Options {
                 file.set_permissions(Permissions::from_mode(self.mode))?;
                 // Nothing changes but the time of the last change, by which readers know.
                 file.set_len(shape.size())?;
-                Ok(Some(claim))
+                Ok(There::Good(claim))
             }
             Ok(_) | Err(Malformed::Unfinished | Malformed::Size { .. } | Malformed::Position { .. }) => {
-                fs::remove_file(path)?;
-                Ok(None)
+                Ok(There::Other(claim))
             }
             // Somebody has made it for us, or took its contents away.
-            Err(Malformed::Short { size: 0 }) => {
-                fs::remove_file(path)?;
-                Ok(None)
-            }
+            Err(Malformed::Short { size: 0 }) => Ok(There::Other(claim)),
             Err(malformed) => Err(CreateError::Other(malformed)),
         }
     }

@@ -5,6 +5,8 @@
 use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use nixl_telemetry_event::{Event, Kind};
 use nixl_telemetry_ring::{Change, Follower, Mode, Options, Taken, Watcher, Writer};
@@ -53,6 +55,28 @@ fn a_directory_may_come_later_and_go_and_come_again() {
     fs::create_dir(&directory).unwrap();
     push(&mut Writer::create(&directory, "b", Options::default()).unwrap(), 7..8);
     told(&["rings again", "+b", "b 7"]);
+}
+
+#[test]
+fn a_ring_that_is_replaced_is_there_all_the_time() {
+    let root = tempfile::tempdir().unwrap();
+    let shapes = [64, 128].map(|capacity| Options { capacity, ..Options::default() });
+    let make = |options| Writer::create(root.path(), "a", options).unwrap();
+    let path = make(shapes[0]).path().to_owned();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert!(path.exists());
+            }
+        });
+        for round in 1..200 {
+            assert_eq!(make(shapes[round % 2]).path(), path);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        looking.join().unwrap();
+    });
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "and nothing besides");
 }
 
 #[test]

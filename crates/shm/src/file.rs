@@ -77,10 +77,8 @@ impl NewFile {
         let (file, staging) = match openat(CWD, directory, flags | OFlags::TMPFILE, mode) {
             Ok(file) => (file, None),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
-                let mut name = path.as_os_str().to_owned();
-                name.push(".staging");
-                let staging = PathBuf::from(name);
-                (openat(CWD, &staging, flags | OFlags::CREATE | OFlags::EXCL, mode)?, Some(Staging(staging)))
+                let staging = Staging::of(path);
+                (openat(CWD, &staging.0, flags | OFlags::CREATE | OFlags::EXCL, mode)?, Some(staging))
             }
             Err(error) => return Err(error.into()),
         };
@@ -98,14 +96,43 @@ impl NewFile {
     /// If there is something of that name, or it cannot be given.
     pub fn publish(self) -> io::Result<File> {
         match &self.staging {
-            None => {
-                let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-                linkat(CWD, unnamed, CWD, &self.path, AtFlags::SYMLINK_FOLLOW)?;
-            }
+            None => self.link(&self.path)?,
             // A second name, which cannot replace anything; the first goes with `staging`.
             Some(Staging(staging)) => linkat(CWD, staging, CWD, &self.path, AtFlags::empty())?,
         }
         Ok(self.file)
+    }
+
+    /// Gives the file its name in place of the file that has it: at no moment there is none. The descriptor stays the same
+    /// one, and a [`lock`] is kept.
+    ///
+    /// # Errors
+    /// If it cannot be given; what had the name keeps it.
+    pub fn replace(mut self) -> io::Result<File> {
+        if self.staging.is_none() {
+            let staging = Staging::of(&self.path);
+            self.link(&staging.0)?;
+            self.staging = Some(staging);
+        }
+        let staging = self.staging.as_ref().expect("it has one by now");
+        fs::rename(&staging.0, &self.path)?;
+        Ok(self.file)
+    }
+
+    /// Gives a file without a name this one, if there is nothing of it.
+    fn link(&self, path: &Path) -> io::Result<()> {
+        let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        Ok(linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+    }
+}
+
+impl Staging {
+    /// One that is hidden, and used by no other process that lives; what one that has died has left is taken away.
+    fn of(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let staging = path.with_file_name(format!(".{name}.{}.staging", std::process::id()));
+        let _ = fs::remove_file(&staging);
+        Self(staging)
     }
 }
 
@@ -179,6 +206,11 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
 
         assert_eq!(NewFile::create(&path).unwrap().publish().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+
+        let new = NewFile::create(&path).unwrap();
+        { new.file() }.write_all(b"another").unwrap();
+        new.replace().unwrap();
+        assert_eq!((fs::read(&path).unwrap().as_slice(), count()), (&b"another"[..], 1));
         assert!(NewFile::create(&path.join("y")).is_err());
     }
 
