@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The metrics of an agent while they change: one thread adds, any number of others look.
+//!
+//! The numbers are words that are read and written as atomics, under a sequence lock: its counter is odd while a batch
+//! is being added, and a reader that saw it odd, or changed, looks again. So a snapshot holds whole batches, and the one
+//! who adds never waits. Adding takes a fraction of a microsecond.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{array, hint, thread};
+
+use nixl_telemetry_event::Kind;
+
+use crate::{Account, Buckets, KINDS, Named, Snapshot, TIMES, Tally, exponential};
+
+/// The metrics of an agent, for whoever looks.
+#[derive(Debug)]
+pub struct Live {
+    sequence: AtomicU64,
+    words: Box<[AtomicU64]>,
+    places: Places,
+    /// Beside the sequence lock, since they are not words. Who adds only tries the lock, and keeps what it has for the next
+    /// batch if somebody looks at this moment.
+    named: Mutex<Vec<Named>>,
+    created_us: u64,
+}
+
+/// The one who adds to what is live.
+#[derive(Debug)]
+pub struct Publisher {
+    live: Arc<Live>,
+    /// Names that found the lock taken.
+    waiting: Vec<Named>,
+}
+
+/// Where in the words things lie.
+#[derive(Debug)]
+struct Places {
+    /// Of each histogram: its sum, zeros, classic and exponential buckets.
+    histograms: [(usize, usize, Range<usize>, Range<usize>); TIMES.len()],
+    account: Range<usize>,
+}
+
+const GAUGES: usize = KINDS;
+const HISTOGRAMS: usize = 2 * KINDS;
+/// Events, aggregated, dropped, batches, last success.
+const ACCOUNT: usize = 5;
+
+impl Live {
+    /// Metrics of nothing yet, and the one who may add to them. Counting begins at `created_us`, in microseconds since the
+    /// Unix epoch.
+    pub fn new(buckets: Arc<Buckets>, created_us: u64) -> (Publisher, Arc<Self>) {
+        let mut end = HISTOGRAMS;
+        let mut take = |words: usize| {
+            let start = end;
+            end += words;
+            start..end
+        };
+        let histograms =
+            array::from_fn(|_| (take(1).start, take(1).start, take(buckets.count()), take(exponential::BUCKETS)));
+        let places = Places { histograms, account: take(ACCOUNT) };
+        let words = (0..end).map(|_| AtomicU64::new(0)).collect();
+        let live = Self { sequence: AtomicU64::new(0), words, places, named: Mutex::default(), created_us };
+        let live = Arc::new(live);
+        (Publisher { live: Arc::clone(&live), waiting: Vec::new() }, live)
+    }
+
+    /// Copies the metrics as they are between two batches. Waits while one is being added.
+    ///
+    /// # Panics
+    /// If the snapshot was made for other buckets.
+    pub fn read(&self, snapshot: &mut Snapshot) {
+        let mut tries = 0_u32;
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            if before.is_multiple_of(2) {
+                self.copy(snapshot);
+                fence(Ordering::Acquire);
+                if self.sequence.load(Ordering::Relaxed) == before {
+                    break;
+                }
+            }
+            tries += 1;
+            // Who adds may have lost its processor in the middle.
+            if tries.is_multiple_of(64) { thread::yield_now() } else { hint::spin_loop() }
+        }
+        snapshot.created_us = self.created_us;
+        snapshot.named.clone_from(&self.named());
+    }
+
+    fn copy(&self, snapshot: &mut Snapshot) {
+        let word = |at: usize| self.words[at].load(Ordering::Relaxed);
+        let fill = |counts: &mut [u64], places: &Range<usize>| {
+            let words = &self.words[places.clone()];
+            assert_eq!(counts.len(), words.len(), "the snapshot has other buckets");
+            counts.iter_mut().zip(words).for_each(|(count, word)| *count = word.load(Ordering::Relaxed));
+        };
+        fill(&mut snapshot.counters, &(0..GAUGES));
+        fill(&mut snapshot.gauges, &(GAUGES..HISTOGRAMS));
+        for (histogram, (sum, zeros, classic, exponential)) in
+            snapshot.histograms.iter_mut().zip(&self.places.histograms)
+        {
+            histogram.sum = word(*sum);
+            fill(&mut histogram.classic, classic);
+            if let Some(found) = &mut histogram.exponential {
+                found.zeros = word(*zeros);
+                fill(&mut found.counts[..], exponential);
+            }
+        }
+        let at = self.places.account.start;
+        let [events, aggregated, dropped, batches, last_success_us] = array::from_fn(|i| word(at + i));
+        let Account { failed, queued, .. } = Account::default();
+        snapshot.account = Account { events, aggregated, dropped, failed, queued, batches, last_success_us };
+    }
+
+    fn named(&self) -> MutexGuard<'_, Vec<Named>> {
+        // Adding to a list of sums leaves nothing half done.
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Publisher {
+    /// Adds a batch and empties it. `now_us` is the time, in microseconds since the Unix epoch.
+    ///
+    /// # Panics
+    /// If the tally was made for other buckets.
+    pub fn publish(&mut self, tally: &mut Tally, now_us: u64) {
+        let Self { live, waiting } = self;
+        waiting.append(&mut tally.named);
+        if !waiting.is_empty()
+            && let Ok(mut named) = live.named.try_lock()
+        {
+            for Named { name, events, sum } in waiting.drain(..) {
+                tally.dropped += Named::add(&mut named, &name, events, sum);
+            }
+        }
+        let sequence = live.sequence.load(Ordering::Relaxed);
+        live.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        add(live, tally, now_us);
+        live.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+        tally.clear();
+    }
+
+    /// What is added to.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+}
+
+fn add(live: &Live, tally: &Tally, now_us: u64) {
+    // Nobody else writes, so that adding needs no locked instruction.
+    let add = |at: usize, count: u64| {
+        let word = &live.words[at];
+        word.store(word.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    };
+    for kind in Kind::ALL {
+        let at = kind.code() as usize;
+        add(at, tally.sum(kind));
+        if let Some(last) = tally.last(kind) {
+            live.words[GAUGES + at].store(last, Ordering::Relaxed);
+        }
+    }
+    for (kind, (sum, zeros, classic, exponential)) in TIMES.into_iter().zip(&live.places.histograms) {
+        if tally.last(kind).is_none() {
+            continue;
+        }
+        add(*sum, tally.distributed(kind));
+        add(*zeros, tally.zeros(kind));
+        let counts = tally.classic(kind).unwrap_or_default();
+        assert_eq!(counts.len(), classic.len(), "the tally has other buckets");
+        classic.clone().zip(counts).for_each(|(at, count)| add(at, *count));
+        tally.exponential(kind).for_each(|(bucket, count)| add(exponential.start + bucket, count));
+    }
+    let at = live.places.account.start;
+    let counts = [tally.events, tally.aggregated, tally.dropped, 1];
+    counts.into_iter().enumerate().for_each(|(i, count)| add(at + i, count));
+    live.words[at + 4].store(now_us, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use nixl_telemetry_event::Event;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::buckets::whole;
+
+    fn event(kind: u32, value: u64) -> Event<'static> {
+        Event::new(Kind::from_code(kind), value)
+    }
+
+    proptest! {
+        #[test]
+        fn a_snapshot_is_a_replay(batches in proptest::collection::vec(
+            proptest::collection::vec((0_u32..24, prop_oneof![any::<u64>(), 0_u64..5000]), 0..50), 0..8,
+        )) {
+            let buckets = Arc::new(Buckets::default());
+            let (mut publisher, live) = Live::new(Arc::clone(&buckets), 7);
+            let mut tally = Tally::new(Arc::clone(&buckets));
+            for batch in &batches {
+                batch.iter().for_each(|(kind, value)| tally.fold(&event(*kind, *value)));
+                publisher.publish(&mut tally, 9);
+            }
+            let mut snapshot = Snapshot::new(buckets);
+            live.read(&mut snapshot);
+            let events = batches.concat();
+            for kind in Kind::ALL {
+                let values: Vec<u64> = events.iter().filter(|(k, _)| *k == kind.code()).map(|(_, value)| *value).collect();
+                let sum = values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value));
+                prop_assert_eq!(snapshot.counter(kind), sum);
+                prop_assert_eq!(snapshot.gauge(kind), values.last().copied().unwrap_or(0));
+                if let Some(histogram) = snapshot.histogram(kind) {
+                    prop_assert_eq!((histogram.count(), histogram.sum), (values.len() as u64, sum));
+                    let below = |bound: u64| values.iter().filter(|value| **value <= bound).count() as u64;
+                    let mut count = 0;
+                    for (bound, in_bucket) in histogram.buckets.bounds().iter().zip(&histogram.classic) {
+                        count += in_bucket;
+                        prop_assert_eq!(count, below(whole(*bound)));
+                    }
+                    let found = histogram.exponential.as_ref().unwrap();
+                    let mut count = found.zeros;
+                    for (bucket, in_bucket) in found.counts.iter().enumerate() {
+                        count += in_bucket;
+                        prop_assert_eq!(count, below(exponential::upper_bound(bucket)));
+                    }
+                }
+            }
+            let unknown: u64 = events.iter().filter(|(kind, _)| *kind > 20).fold(0, |sum, (_, value)| sum.wrapping_add(*value));
+            prop_assert_eq!(snapshot.named.iter().fold(0, |sum: u64, named| sum.wrapping_add(named.sum)), unknown);
+            let expected = Account {
+                events: events.len() as u64,
+                batches: batches.len() as u64,
+                last_success_us: if batches.is_empty() { 0 } else { 9 },
+                ..Account::default()
+            };
+            prop_assert_eq!((snapshot.account, snapshot.created_us), (expected, 7));
+        }
+    }
+
+    /// Readers at full speed see whole batches only.
+    #[test]
+    fn batches_are_seen_whole() {
+        let buckets = Arc::new(Buckets::default());
+        let (mut publisher, live) = Live::new(Arc::clone(&buckets), 0);
+        thread::scope(|scope| {
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut snapshot = Snapshot::new(Arc::clone(&buckets));
+                        let (mut looks, mut last) = (0_u64, 0);
+                        while last < 20_000 {
+                            live.read(&mut snapshot);
+                            looks += 1;
+                            let batches = snapshot.account.batches;
+                            assert!(batches >= last, "it goes back from {last} to {batches}");
+                            last = batches;
+                            assert_eq!(snapshot.counter(Kind::TX_BYTES), 10 * batches);
+                            assert_eq!(snapshot.counter(Kind::XFER_TIME), 3 * batches);
+                            assert_eq!(snapshot.gauge(Kind::XFER_TIME), batches.min(2));
+                            let histogram = snapshot.histogram(Kind::XFER_TIME).unwrap();
+                            assert_eq!((histogram.count(), histogram.sum), (2 * batches, 3 * batches));
+                            let found = histogram.exponential.as_ref().unwrap();
+                            assert_eq!(found.counts.iter().sum::<u64>(), 2 * batches);
+                        }
+                        looks
+                    })
+                })
+                .collect();
+            let mut tally = Tally::new(Arc::clone(&buckets));
+            for batch in 0..20_000_u64 {
+                tally.fold(&Event::new(Kind::TX_BYTES, 10));
+                tally.fold(&Event::new(Kind::XFER_TIME, if batch == 0 { 2 } else { 1 }));
+                tally.fold(&Event::new(Kind::XFER_TIME, if batch == 0 { 1 } else { 2 }));
+                publisher.publish(&mut tally, 1);
+            }
+            for reader in readers {
+                assert!(reader.join().unwrap() > 0);
+            }
+        });
+    }
+
+    #[test]
+    fn names_wait_while_somebody_looks() {
+        let buckets = Arc::new(Buckets::default());
+        let (mut publisher, live) = Live::new(Arc::clone(&buckets), 0);
+        let mut tally = Tally::new(Arc::clone(&buckets));
+        let looking = live.named();
+        for _ in 0..3 {
+            tally.fold(&Event::backend("ucx_retries", 2));
+            publisher.publish(&mut tally, 1);
+        }
+        drop(looking);
+        let mut snapshot = Snapshot::new(buckets);
+        live.read(&mut snapshot);
+        assert!(snapshot.named.is_empty());
+        publisher.publish(&mut tally, 1);
+        live.read(&mut snapshot);
+        assert_eq!(snapshot.named, [Named { name: "ucx_retries".into(), events: 3, sum: 6 }]);
+    }
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The events of one name, of those that have no kind: a backend's, or those of a release to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub name: Box<str>,
+    /// How many there were.
+    pub events: u64,
+    /// Sum of their values.
+    pub sum: u64,
+}
+
+impl Named {
+    /// The most different names of one agent. Names come from outside, and each is a series for ever: events of names
+    /// beyond are dropped, and counted.
+    pub const MOST: usize = 64;
+    /// The longest name, in bytes.
+    pub const LONGEST: usize = 128;
+
+    /// Adds events of a name; returns how many found no room.
+    pub(crate) fn add(list: &mut Vec<Self>, name: &str, events: u64, sum: u64) -> u64 {
+        if let Some(known) = list.iter_mut().find(|known| *known.name == *name) {
+            known.events += events;
+            known.sum = known.sum.wrapping_add(sum);
+            return 0;
+        }
+        if list.len() == Self::MOST || name.len() > Self::LONGEST {
+            return events;
+        }
+        list.push(Self { name: name.into(), events, sum });
+        0
+    }
+}
