@@ -56,6 +56,8 @@
 //!   described once, for parser and documentation alike.
 //! * **A log** ([`error!`], [`warn!`], [`info!`], [`debug!`], [`trace!`]) in NIXL's line format, obeying `NIXL_LOG_LEVEL`.
 //! * **Metrics** ([`metrics`]): an exporter that shows sums implements [`MetricsExporter`], and gets them added up.
+//! * **A thread of your own** ([`Worker`]) for what must not be done on the host's, and how long to wait when it fails
+//!   ([`Backoff`]).
 //! * **A host for your tests**: [`testing::TestHost`].
 //!
 //! # What you should know
@@ -71,6 +73,7 @@
 
 mod adapter;
 mod agent;
+mod backoff;
 mod batch;
 mod exporter;
 pub mod metrics;
@@ -78,6 +81,7 @@ mod pump;
 mod template;
 pub mod testing;
 mod timed;
+pub mod worker;
 
 pub use nixl_telemetry_event::{
     BatchId, Category, Event, Kind, Memo, Name, Status, Total, Unit, csv_field, escape_file_name,
@@ -90,11 +94,13 @@ pub use nixl_telemetry_settings::{
 
 pub use crate::{
     agent::Agent,
+    backoff::{Backoff, chance},
     batch::{Batch, Iter},
     exporter::{Error, Exporter},
     metrics::{Aggregated, MetricsExporter},
     pump::Counts,
     template::PathTemplate,
+    worker::Worker,
 };
 
 /// Makes a type that implements [`Exporter`] the exporter of this shared library.
