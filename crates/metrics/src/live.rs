@@ -144,6 +144,19 @@ impl Publisher {
         tally.clear();
     }
 
+    /// Adds the names that found somebody looking, and waits until he has looked; for who has nothing more to publish.
+    pub fn finish(&mut self) {
+        let Self { live, waiting } = self;
+        if waiting.is_empty() {
+            return;
+        }
+        let mut named = live.named();
+        let dropped =
+            waiting.drain(..).map(|Named { name, events, sum }| Named::add(&mut named, &name, events, sum)).sum();
+        let word = &live.words[live.places.account.start + 2];
+        word.store(word.load(Ordering::Relaxed).wrapping_add(dropped), Ordering::Relaxed);
+    }
+
     /// What is added to.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
@@ -299,5 +312,15 @@ mod tests {
         publisher.publish(&mut tally, 1);
         live.read(&mut snapshot);
         assert_eq!(snapshot.named, [Named { name: "ucx_retries".into(), events: 3, sum: 6 }]);
+        // Nor are those lost that wait when nothing more comes.
+        let looking = live.named();
+        for i in 0..Named::MOST {
+            tally.fold(&Event::backend(&format!("name_{i}"), 1));
+        }
+        publisher.publish(&mut tally, 1);
+        drop(looking);
+        publisher.finish();
+        live.read(&mut snapshot);
+        assert_eq!((snapshot.named.len(), snapshot.account.dropped), (Named::MOST, 1));
     }
 }
