@@ -10,7 +10,9 @@
 mod build;
 mod machine;
 mod program;
+mod python;
 
 pub use build::{artifact, compile_cpp, plugin, workspace_root};
 pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, require};
 pub use program::{copy_program, nixl_reader};
+pub use python::python;
