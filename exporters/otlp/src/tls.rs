@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Whom to trust, and what to show: the files of certificates, read and tried before anything is sent.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use nixl_telemetry_sdk::{Error, warn};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, TlsConfig};
+
+use crate::settings::Config;
+
+/// How connections to the receiver are secured.
+///
+/// # Errors
+/// If a file cannot be read, holds nothing of use, or a key does not belong to its certificate.
+pub(crate) fn tls(config: &Config) -> Result<TlsConfig, Error> {
+    let roots = match &config.certificate {
+        Some(path) => certificates(path)?,
+        None => system_roots()?,
+    };
+    let mut store = RootCertStore::empty();
+    let (usable, _) = store.add_parsable_certificates(roots.iter().cloned());
+    if usable == 0 {
+        let place = config.certificate.as_ref().map_or("the system".into(), |path| path.display().to_string());
+        return Err(format!("none of the certificates of {place} can vouch for anybody").into());
+    }
+    let provider = Arc::new(ring::default_provider());
+    let mut tls = TlsConfig::builder()
+        .root_certs(roots.iter().map(certificate).collect::<Vec<_>>().into())
+        .unversioned_rustls_crypto_provider(Arc::clone(&provider));
+    if let Some((chain_path, key_path)) = &config.client {
+        let chain = certificates(chain_path)?;
+        let pem = fs::read(key_path).map_err(|error| named(key_path, &error))?;
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| named(key_path, &error))?;
+        // Whoever connects takes for granted that they fit.
+        ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(store)
+            .with_client_auth_cert(chain.clone(), key)
+            .map_err(|error| format!("{} and {}: {error}", chain_path.display(), key_path.display()))?;
+        let chain: Vec<Certificate<'static>> = chain.iter().map(certificate).collect();
+        tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, PrivateKey::from_pem(&pem)?)));
+    }
+    Ok(tls.build())
+}
+
+fn certificate(der: &CertificateDer<'static>) -> Certificate<'static> {
+    Certificate::from_der(der).to_owned()
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if certificates.is_empty() => Err(named(path, &"no certificate in PEM")),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(named(path, &error)),
+    }
+}
+
+fn system_roots() -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in found.errors {
+        warn!("exporter otlp: a certificate of the system cannot be read: {error}");
+    }
+    if found.certs.is_empty() {
+        return Err("the system has no certificates: expected some, or OTEL_EXPORTER_OTLP_CERTIFICATE".into());
+    }
+    Ok(found.certs)
+}
+
+fn named(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    format!("{}: {error}", path.display()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nixl_telemetry_sdk::Settings;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+    use rustls::ServerConfig;
+    use rustls::server::WebPkiClientVerifier;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::receiver::Receiver;
+    use crate::response::Verdict;
+    use crate::transport::Transport;
+
+    /// Who vouches for others.
+    struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+    impl Authority {
+        fn new(name: &str) -> Self {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        }
+
+        fn pem(&self) -> String {
+            self.0.pem()
+        }
+
+        /// Certificate and key in PEM.
+        fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> (String, String) {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+            params.extended_key_usages = vec![purpose];
+            (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+        }
+
+        /// A receiver at 127.0.0.1 that wants certificates of clients if there is somebody to vouch for them.
+        fn receiver(&self, clients: Option<&Self>) -> Receiver {
+            let (certificate, key) = self.issue("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
+            let provider = Arc::new(ring::default_provider());
+            let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+            let builder = builder.with_safe_default_protocol_versions().unwrap();
+            let builder = match clients {
+                Some(authority) => {
+                    let mut roots = RootCertStore::empty();
+                    roots.add(authority.0.der().clone()).unwrap();
+                    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                    builder.with_client_cert_verifier(verifier.unwrap())
+                }
+                None => builder.with_no_client_auth(),
+            };
+            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            Receiver::listen(
+                "127.0.0.1:0".parse().unwrap(),
+                Some(Arc::new(builder.with_single_cert(chain, key).unwrap())),
+            )
+        }
+    }
+
+    /// A folder with files of these names and contents, and settings that name them.
+    fn files(receiver: &Receiver, contents: &[(&str, &str)]) -> (TempDir, Config) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), format!("https://{}", receiver.address()))];
+        for (name, content) in contents {
+            let path = folder.path().join(name);
+            fs::write(&path, content).unwrap();
+            settings.push((format!("OTEL_EXPORTER_OTLP_{name}"), path.to_str().unwrap().to_owned()));
+        }
+        (folder, Config::new(&Settings::from_pairs(settings), "vm").unwrap().unwrap())
+    }
+
+    fn send(receiver: &Receiver, contents: &[(&str, &str)]) -> Verdict {
+        let (_folder, config) = files(receiver, contents);
+        Transport::new(&config).unwrap().send(b"", Duration::from_secs(10))
+    }
+
+    fn assert_fails(verdict: &Verdict, because: &str) {
+        assert!(matches!(verdict, Verdict::Later { problem, .. } if problem.contains(because)), "{verdict:?}");
+    }
+
+    #[test]
+    fn only_who_is_vouched_for_gets_anything() {
+        let (ours, theirs) = (Authority::new("one"), Authority::new("other"));
+        let receiver = ours.receiver(None);
+        assert_fails(&send(&receiver, &[("CERTIFICATE", &theirs.pem())]), "UnknownIssuer");
+        assert!(receiver.requests().is_empty());
+        assert_eq!(send(&receiver, &[("CERTIFICATE", &ours.pem())]), Verdict::Accepted(Default::default()));
+        // Several may vouch.
+        let bundle = theirs.pem() + &ours.pem();
+        assert_eq!(send(&receiver, &[("CERTIFICATE", &bundle)]), Verdict::Accepted(Default::default()));
+        assert_eq!(receiver.requests().len(), 2);
+    }
+
+    #[test]
+    fn a_receiver_may_want_to_know_who_we_are() {
+        let (servers, clients) = (Authority::new("one"), Authority::new("other"));
+        let receiver = servers.receiver(Some(&clients));
+        let ca = ("CERTIFICATE", servers.pem());
+        let ca = (ca.0, ca.1.as_str());
+        assert!(matches!(send(&receiver, &[ca]), Verdict::Later { .. }));
+        let (wrong, wrong_key) = servers.issue("agent", ExtendedKeyUsagePurpose::ClientAuth);
+        let verdict = send(&receiver, &[ca, ("CLIENT_CERTIFICATE", &wrong), ("CLIENT_KEY", &wrong_key)]);
+        assert!(matches!(verdict, Verdict::Later { .. }), "{verdict:?}");
+        assert!(receiver.requests().is_empty());
+        let (certificate, key) = clients.issue("agent", ExtendedKeyUsagePurpose::ClientAuth);
+        let verdict = send(&receiver, &[ca, ("CLIENT_CERTIFICATE", &certificate), ("CLIENT_KEY", &key)]);
+        assert_eq!((verdict, receiver.requests().len()), (Verdict::Accepted(Default::default()), 1));
+    }
+
+    #[test]
+    fn files_that_are_of_no_use_are_named() {
+        let authority = Authority::new("one");
+        let receiver = authority.receiver(None);
+        let (certificate, _) = authority.issue("agent", ExtendedKeyUsagePurpose::ClientAuth);
+        let (_, other_key) = authority.issue("other", ExtendedKeyUsagePurpose::ClientAuth);
+        let ca = authority.pem();
+        let table: [(&[(&str, &str)], &str); 4] = [
+            (&[("CERTIFICATE", "nothing")], "/CERTIFICATE: no certificate in PEM"),
+            (
+                &[("CERTIFICATE", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")],
+                "/CERTIFICATE can vouch for anybody",
+            ),
+            (&[("CERTIFICATE", &ca), ("CLIENT_CERTIFICATE", &certificate), ("CLIENT_KEY", "nothing")], "/CLIENT_KEY: "),
+            (
+                &[("CERTIFICATE", &ca), ("CLIENT_CERTIFICATE", &certificate), ("CLIENT_KEY", &other_key)],
+                "/CLIENT_KEY: ",
+            ),
+        ];
+        for (contents, message) in table {
+            let (folder, config) = files(&receiver, contents);
+            let error = Transport::new(&config).err().unwrap().to_string();
+            assert!(error.contains(message) && error.contains(folder.path().to_str().unwrap()), "{error}");
+            // Without TLS nobody looks.
+            let plain = Config { endpoint: "http://localhost/".parse().unwrap(), ..config };
+            assert!(Transport::new(&plain).is_ok());
+        }
+    }
+}
