@@ -270,14 +270,27 @@ impl<S: Service> Worker<S> {
         }
     }
 
-    /// Closes the connection that has been idle longest, if one is idle; either way somebody is turned away.
+    /// Closes the connection that has been idle longest, if one is idle; either way somebody is turned away. One whose
+    /// request has come in the meantime is not idle.
     fn make_room(&mut self) -> bool {
+        for _ in 0..self.connections.len() {
+            let idle = self.connections.iter().enumerate();
+            let idle = idle.filter_map(|(index, (connection, _))| Some((connection.idle_since()?, index)));
+            let Some((since, index)) = idle.min() else { break };
+            let (connection, turn) = &mut self.connections[index];
+            *turn = connection.turn(&mut self.site, &self.limits);
+            if *turn == Turn::Close {
+                self.connections.swap_remove(index);
+                return true;
+            }
+            if connection.idle_since() == Some(since) {
+                self.connections.swap_remove(index);
+                self.site.stats().rejected_connection();
+                return true;
+            }
+        }
         self.site.stats().rejected_connection();
-        let idle = self.connections.iter().enumerate();
-        let idle = idle.filter_map(|(index, (connection, _))| Some((connection.idle_since()?, index)));
-        let Some((_, index)) = idle.min() else { return false };
-        self.connections.swap_remove(index);
-        true
+        false
     }
 
     /// Asks the service whether to serve, and listens or does not.

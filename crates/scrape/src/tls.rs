@@ -261,3 +261,74 @@ impl ClientCertVerifier for AnyCertificate {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn write_pair(folder: &Path) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+        fs::write(folder.join("crt"), certificate.pem()).unwrap();
+        fs::write(folder.join("key"), key.serialize_pem()).unwrap();
+    }
+
+    fn load(folder: &Path) -> Tls {
+        let source = |key: &str| Source::File { key: key.to_owned(), path: folder.join(key) };
+        let settings = TlsSettings {
+            certificate: source("crt"),
+            key: source("key"),
+            client_ca: None,
+            client_auth: ClientAuth::None,
+            versions: rustls::DEFAULT_VERSIONS.to_vec(),
+            provider: Arc::new(rustls::crypto::ring::default_provider()),
+            prefers_own_order: true,
+        };
+        Tls::load(settings).unwrap()
+    }
+
+    #[test]
+    fn files_are_followed_and_bad_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        write_pair(folder.path());
+        let mut tls = load(folder.path());
+        let first = tls.config();
+        tls.follow();
+        assert!(Arc::ptr_eq(&first, &tls.config()), "nothing has changed");
+
+        let good = fs::read(folder.path().join("key")).unwrap();
+        for bad in ["", "no key", &KeyPair::generate().unwrap().serialize_pem()] {
+            fs::write(folder.path().join("key"), bad).unwrap();
+            tls.follow();
+            assert!(Arc::ptr_eq(&first, &tls.config()), "{bad}");
+        }
+        fs::remove_file(folder.path().join("key")).unwrap();
+        tls.follow();
+        assert!(Arc::ptr_eq(&first, &tls.config()), "gone");
+
+        fs::write(folder.path().join("key"), good).unwrap();
+        tls.follow();
+        let second = tls.config();
+        assert!(!Arc::ptr_eq(&first, &second), "good again");
+        write_pair(folder.path());
+        tls.follow();
+        assert!(!Arc::ptr_eq(&second, &tls.config()), "new");
+    }
+
+    #[test]
+    fn files_are_not_looked_at_for_every_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        write_pair(folder.path());
+        let mut tls = load(folder.path());
+        let first = tls.config();
+        write_pair(folder.path());
+        tls.looked_at = Instant::now() + LOOK;
+        assert!(Arc::ptr_eq(&first, &tls.config()));
+        tls.looked_at -= 2 * LOOK;
+        assert!(!Arc::ptr_eq(&first, &tls.config()));
+    }
+}
