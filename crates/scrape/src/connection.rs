@@ -7,6 +7,7 @@
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
+    net::Shutdown,
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
@@ -263,6 +264,16 @@ impl Connection {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Turn::Wait,
             Err(_) => Turn::Close,
         }
+    }
+}
+
+impl Drop for Connection {
+    /// Ends the connection for all who hold its socket: a child of this process may, which the client would wait for.
+    fn drop(&mut self) {
+        if self.phase == Phase::Reading {
+            self.transport.finish();
+        }
+        let _ = self.transport.socket().shutdown(Shutdown::Both);
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     io::Errno,
-    net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt},
+    net::{AddressFamily, Shutdown, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt},
 };
 
 /// Connections the system takes before they are accepted.
@@ -89,11 +89,8 @@ impl Listeners {
     }
 
     pub(crate) fn close(&mut self) {
-        self.first.socket = None;
-        for slot in &mut self.further {
-            slot.socket = None;
-            slot.next_try = None;
-        }
+        self.first.close();
+        self.further.iter_mut().for_each(Slot::close);
     }
 
     /// When a further address is to be tried.
@@ -111,7 +108,21 @@ impl Listeners {
     }
 }
 
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl Slot {
+    fn close(&mut self) {
+        self.next_try = None;
+        if let Some(socket) = self.socket.take() {
+            // For all who hold it: a child this process has forked may, and would keep the port without a thread to serve it.
+            let _ = rustix::net::shutdown(&socket, Shutdown::Both);
+        }
+    }
+
     fn try_quietly(&mut self) {
         let now = Instant::now();
         if self.next_try.is_none_or(|time| time > now) {

@@ -26,7 +26,7 @@ use crate::{
     transport::Transport,
 };
 
-/// Connections accepted before those that are there have their turn.
+/// Connections accepted at one address before those that are there have their turn.
 const ACCEPTED_AT_ONCE: usize = 16;
 
 /// How long nobody is accepted after the system could not.
@@ -74,33 +74,9 @@ impl Server {
     /// # Errors
     /// If there is no address, or no thread.
     pub fn start(options: Options, service: impl Service) -> Result<Self, StartError> {
-        let listeners = Listeners::new(&options.addresses).ok_or(StartError::NoAddress)?;
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let wake = wake.map_err(|error| StartError::Thread(error.into()))?;
-        let stats = Arc::new(Stats::new());
-        let shared = Arc::new(Shared {
-            stop: AtomicBool::new(false),
-            wake,
-            addresses: Mutex::new(Vec::new()),
-            stats: Arc::clone(&stats),
-        });
-        let (tls, users, headers) = options.web.into_parts();
-        let auth = Auth::new(users).map_err(|_| StartError::Random)?;
-        let mut worker = Worker {
-            shared: Arc::clone(&shared),
-            retry: options.retry,
-            tick: options.tick,
-            limits: options.limits,
-            tls,
-            site: Site::new(service, stats, auth, headers),
-            listeners,
-            problem: None,
-            next_tick: None,
-            accept_after: None,
-            connections: Vec::new(),
-            ready: Vec::new(),
-        };
+        let mut worker = Worker::new(options, service)?;
         worker.tick();
+        let shared = Arc::clone(&worker.shared);
         let thread = nixl_telemetry_thread::spawn("nixl-tlm-scrape", move || worker.run());
         Ok(Self { shared, thread: Some(thread.map_err(StartError::Thread)?) })
     }
@@ -164,6 +140,34 @@ struct Worker<S> {
 }
 
 impl<S: Service> Worker<S> {
+    fn new(options: Options, service: S) -> Result<Self, StartError> {
+        let listeners = Listeners::new(&options.addresses).ok_or(StartError::NoAddress)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let wake = wake.map_err(|error| StartError::Thread(error.into()))?;
+        let stats = Arc::new(Stats::new());
+        let (tls, users, headers) = options.web.into_parts();
+        let auth = Auth::new(users).map_err(|_| StartError::Random)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                stop: AtomicBool::new(false),
+                wake,
+                addresses: Mutex::new(Vec::new()),
+                stats: Arc::clone(&stats),
+            }),
+            retry: options.retry,
+            tick: options.tick,
+            limits: options.limits,
+            tls,
+            site: Site::new(service, stats, auth, headers),
+            listeners,
+            problem: None,
+            next_tick: None,
+            accept_after: None,
+            connections: Vec::new(),
+            ready: Vec::new(),
+        })
+    }
+
     fn run(mut self) {
         while !self.shared.stop.load(SeqCst) {
             if let Err(error) = self.sleep() {
@@ -238,7 +242,7 @@ impl<S: Service> Worker<S> {
         self.accept_after = None;
         let mut accepted = Vec::new();
         for socket in self.listeners.sockets() {
-            while accepted.len() < ACCEPTED_AT_ONCE {
+            for _ in 0..ACCEPTED_AT_ONCE {
                 match socket.accept() {
                     Ok((client, _)) => accepted.push(client),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -342,4 +346,67 @@ fn refuse(mut client: TcpStream, answer: Option<Vec<u8>>) {
     // What has come already is read, since a socket that is closed with something unread takes its answer back.
     let _ = client.read(&mut [0; 8192]);
     let _ = client.write(&answer);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::{Refused, Request};
+
+    struct Empty;
+
+    impl Service for Empty {
+        fn metrics(&mut self, _: &Request<'_>, _: &Stats, _: &mut Vec<u8>) -> Result<(), Refused> {
+            Ok(())
+        }
+    }
+
+    fn loopback() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[test]
+    fn who_has_nothing_to_do_sleeps() {
+        let mut idle = Worker::new(Options::new([loopback()]), Empty).unwrap();
+        idle.tick();
+        assert_eq!(idle.timeout(Instant::now()), None);
+
+        let mut asked =
+            Worker::new(Options { tick: Some(Duration::from_secs(7)), ..Options::new([loopback()]) }, Empty).unwrap();
+        asked.tick();
+        let timeout = asked.timeout(Instant::now()).unwrap();
+        assert!(timeout > Duration::ZERO && timeout <= Duration::from_secs(7), "{timeout:?}");
+
+        let other = TcpListener::bind(loopback()).unwrap();
+        let mut waiting = Worker::new(Options::new([other.local_addr().unwrap()]), Empty).unwrap();
+        waiting.tick();
+        assert!(waiting.timeout(Instant::now()).unwrap() <= Duration::from_millis(250));
+    }
+
+    #[test]
+    fn a_connection_is_waited_for_until_its_deadline() {
+        let limits = Limits { head: Duration::from_secs(3), idle: Duration::from_secs(500), ..Limits::default() };
+        let mut worker = Worker::new(Options { limits, ..Options::new([loopback()]) }, Empty).unwrap();
+        worker.tick();
+        let mut client = TcpStream::connect(worker.listeners.addresses()[0]).unwrap();
+        worker.accept();
+        assert_eq!(worker.connections.len(), 1);
+        assert!(worker.timeout(Instant::now()).unwrap() <= Duration::from_secs(3));
+
+        client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        while worker.site.stats().scrapes() == 0 {
+            worker.sleep().unwrap();
+            worker.serve();
+        }
+        assert!(worker.timeout(Instant::now()).unwrap() > Duration::from_secs(3));
+
+        drop(client);
+        while !worker.connections.is_empty() {
+            worker.sleep().unwrap();
+            worker.serve();
+        }
+        assert_eq!(worker.timeout(Instant::now()), None);
+    }
 }

@@ -45,7 +45,9 @@ impl Transport {
 
     /// Says that nothing more comes from here. Whatever cannot be said at once is left out.
     pub(crate) fn finish(&mut self) {
-        if let Self::Tls(stream) = self {
+        if let Self::Tls(stream) = self
+            && !stream.conn.is_handshaking()
+        {
             stream.conn.send_close_notify();
             let _ = stream.conn.write_tls(&mut stream.sock);
         }

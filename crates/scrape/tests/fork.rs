@@ -5,7 +5,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
 };
 
 use nixl_telemetry_scrape::{Options, Refused, Request, Server, Service, Stats};
@@ -19,7 +19,7 @@ impl Service for Empty {
 }
 
 #[test]
-fn a_child_drops_a_server_and_the_parents_goes_on() {
+fn a_child_has_no_server_and_does_not_keep_the_parents_from_anything() {
     let server = Server::start(Options::new([SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]), Empty).unwrap();
     let address = server.addresses()[0];
     // SAFETY: the child calls nothing but the server, and leaves without anything of the test's.
@@ -43,4 +43,20 @@ fn a_child_drops_a_server_and_the_parents_goes_on() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+
+    // A child that lives on holds the sockets as well, but not the port.
+    // SAFETY: as above.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: takes a number, and waits for the signal that follows, or the parent's.
+        unsafe { libc::alarm(10) };
+        // SAFETY: as above.
+        unsafe { libc::pause() };
+    }
+    drop(server);
+    assert!(TcpListener::bind(address).is_ok());
+    // SAFETY: takes numbers, of a child of this process that has not been waited for.
+    assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
 }
