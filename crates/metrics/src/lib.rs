@@ -14,6 +14,7 @@
 //! * [`FAMILIES`]: every metric there is, with its name, HELP and source; the one table everything else derives from.
 //! * [`Buckets`]: the bounds of classic histograms; [`exponential`]: the buckets of native ones.
 //! * [`Labels`]: what tells series apart, escaped once.
+//! * [`wire`]: a writer of protobuf.
 //!
 //! Values are integers, exact to the last digit. A counter goes on from zero when it passes 2<sup>64</sup>, which a
 //! monitoring system takes for the restart of a process.
@@ -46,6 +47,7 @@ mod live;
 mod named;
 mod snapshot;
 mod tally;
+pub mod wire;
 
 pub use buckets::{Buckets, BucketsError};
 pub use family::{FAMILIES, Family, Source, Type};
