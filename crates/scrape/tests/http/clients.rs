@@ -122,16 +122,18 @@ fn one_who_does_not_read_delays_nobody() {
 
 #[test]
 fn one_who_does_not_read_is_given_up() {
-    let limits = Limits { connections: 1, stall: Duration::from_millis(50), ..Limits::default() };
-    let (server, address) = serve(limited(limits));
-    let mut deaf = deaf(&server, address);
-    wait_until("there is room", || {
-        let mut other = Client::connect(address);
-        other.try_send("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-        other.rest().starts_with(b"HTTP/1.1 200 ")
-    });
-    assert!(deaf.rest().len() < LARGE);
-    assert_eq!(server.stats().body_bytes(), 5);
+    let (short, defaults) = (Duration::from_millis(50), Limits::default());
+    for (stall, answer) in [(short, defaults.answer), (defaults.stall, short)] {
+        let (server, address) = serve(limited(Limits { connections: 1, stall, answer, ..Limits::default() }));
+        let mut deaf = deaf(&server, address);
+        wait_until("there is room", || {
+            let mut other = Client::connect(address);
+            other.try_send("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            other.rest().starts_with(b"HTTP/1.1 200 ")
+        });
+        assert!(deaf.rest().len() < LARGE);
+        assert_eq!(server.stats().body_bytes(), 5);
+    }
 }
 
 #[test]
