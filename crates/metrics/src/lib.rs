@@ -14,7 +14,7 @@
 //! * [`FAMILIES`]: every metric there is, with its name, HELP and source; the one table everything else derives from.
 //! * [`Buckets`]: the bounds of classic histograms; [`exponential`]: the buckets of native ones.
 //! * [`Labels`]: what tells series apart, escaped once.
-//! * [`wire`]: a writer of protobuf.
+//! * [`encode`](mod@encode): snapshots as Prometheus reads them, in three formats; [`wire`]: the writer of protobuf beneath.
 //!
 //! Values are integers, exact to the last digit. A counter goes on from zero when it passes 2<sup>64</sup>, which a
 //! monitoring system takes for the restart of a process.
@@ -40,6 +40,8 @@
 #![forbid(unsafe_code)]
 
 mod buckets;
+pub mod encode;
+mod escape;
 pub mod exponential;
 mod family;
 mod labels;

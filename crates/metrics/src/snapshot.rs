@@ -106,4 +106,12 @@ impl Histogram {
     pub fn count(&self) -> u64 {
         self.classic.iter().fold(0, |sum, count| sum.wrapping_add(*count))
     }
+    /// The buckets as Prometheus has them: each upper bound, the last infinite, and how many values are not above it.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        let bounds = self.buckets.bounds().iter().copied().chain([f64::INFINITY]);
+        bounds.zip(self.classic.iter().scan(0_u64, |sum, count| {
+            *sum = sum.wrapping_add(*count);
+            Some(*sum)
+        }))
+    }
 }
