@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod encode;
+mod fields;
 mod pusher;
 #[cfg(test)]
 mod receiver;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::encode::{Field, fields};
+use crate::fields::{Field, fields};
 
 /// What became of a request.
 #[derive(Debug, PartialEq)]

@@ -6,14 +6,11 @@
 
 mod json;
 mod protobuf;
-mod wire;
 
 use nixl_telemetry_sdk::metrics::{FAMILIES, Family, Histogram, Snapshot, Source};
 use nixl_telemetry_sdk::{Kind, Unit};
 
 use crate::settings::{Histograms, Protocol, Temporality};
-
-pub(crate) use wire::{Field, fields};
 
 /// What all exports of a process have in common.
 #[derive(Clone, Copy, Debug)]

@@ -1,102 +1,122 @@
 // SPDX-License-Identifier: Apache-2.0
 
 //! `ExportMetricsServiceRequest` in protobuf. Numbers of fields are those of `opentelemetry/proto/metrics/v1/metrics.proto`,
-//! in whose order they are written.
+//! in whose order they are written; what is zero or empty is left out, unless it says something that it is there.
 
+use nixl_telemetry_metrics::wire;
 use nixl_telemetry_sdk::metrics::exponential::SCALE;
 
-use super::wire::Message;
-use super::{Data, Explicit, Exponential, Metric, Number, Point, SCOPE};
+use super::{Aggregation, Data, Explicit, Exponential, Metric, Number, Point, SCOPE};
 
 pub(super) fn encode(resource: &[(String, String)], metrics: &[Metric<'_>]) -> Vec<u8> {
-    let mut request = Message::default();
-    request.message(1, |resource_metrics| {
-        resource_metrics.message(1, |message| {
+    let mut request = Vec::new();
+    wire::message(&mut request, 1, |resource_metrics| {
+        wire::message(resource_metrics, 1, |message| {
             attributes(message, 1, resource.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         });
-        resource_metrics.message(2, |scope_metrics| {
-            scope_metrics.message(1, |scope| {
-                scope.text(1, SCOPE.0);
-                scope.text(2, SCOPE.1);
+        wire::message(resource_metrics, 2, |scope_metrics| {
+            wire::message(scope_metrics, 1, |scope| {
+                wire::string(scope, 1, SCOPE.0);
+                wire::string(scope, 2, SCOPE.1);
             });
-            metrics.iter().for_each(|metric| scope_metrics.message(2, |message| encode_metric(message, metric)));
+            metrics.iter().for_each(|metric| wire::message(scope_metrics, 2, |message| encode_metric(message, metric)));
         });
     });
-    request.into_bytes()
+    request
 }
 
-fn encode_metric(message: &mut Message, metric: &Metric<'_>) {
-    message.text(1, metric.name);
-    message.text(2, metric.description);
-    message.text(3, metric.unit);
+fn encode_metric(message: &mut Vec<u8>, metric: &Metric<'_>) {
+    wire::string(message, 1, metric.name);
+    wire::string(message, 2, metric.description);
+    if !metric.unit.is_empty() {
+        wire::string(message, 3, metric.unit);
+    }
     match &metric.data {
-        Data::Gauge(points) => message.message(5, |gauge| each(gauge, points, number)),
-        Data::Sum(aggregation, points) => message.message(7, |sum| {
+        Data::Gauge(points) => wire::message(message, 5, |gauge| each(gauge, points, number)),
+        Data::Sum(aggregation, points) => wire::message(message, 7, |sum| {
             each(sum, points, number);
-            sum.uint(2, *aggregation as u64);
+            temporality(sum, *aggregation);
             // Is monotonic.
-            sum.uint(3, 1);
+            wire::uint(sum, 3, 1);
         }),
-        Data::Explicit(aggregation, points) => message.message(9, |histogram| {
+        Data::Explicit(aggregation, points) => wire::message(message, 9, |histogram| {
             each(histogram, points, explicit);
-            histogram.uint(2, *aggregation as u64);
+            temporality(histogram, *aggregation);
         }),
-        Data::Exponential(aggregation, points) => message.message(10, |histogram| {
+        Data::Exponential(aggregation, points) => wire::message(message, 10, |histogram| {
             each(histogram, points, exponential);
-            histogram.uint(2, *aggregation as u64);
+            temporality(histogram, *aggregation);
         }),
     }
 }
 
-fn each<'a, T>(message: &mut Message, points: &[Point<'a, T>], encode: fn(&mut Message, &Point<'a, T>)) {
-    points.iter().for_each(|point| message.message(1, |message| encode(message, point)));
+fn temporality(message: &mut Vec<u8>, aggregation: Aggregation) {
+    wire::uint(message, 2, aggregation as u64);
 }
 
-fn number(message: &mut Message, point: &Point<'_, Number>) {
+fn each<'a, T>(message: &mut Vec<u8>, points: &[Point<'a, T>], encode: fn(&mut Vec<u8>, &Point<'a, T>)) {
+    points.iter().for_each(|point| wire::message(message, 1, |message| encode(message, point)));
+}
+
+fn number(message: &mut Vec<u8>, point: &Point<'_, Number>) {
     times(message, point);
     match point.value {
-        Number::Double(value) => message.present_fixed(4, value.to_bits()),
-        Number::Int(value) => message.present_fixed(6, value.cast_unsigned()),
+        Number::Double(value) => wire::double(message, 4, value),
+        Number::Int(value) => wire::fixed64(message, 6, value.cast_unsigned()),
     }
     attributes(message, 7, point.attributes());
 }
 
-fn explicit(message: &mut Message, point: &Point<'_, Explicit<'_>>) {
+fn explicit(message: &mut Vec<u8>, point: &Point<'_, Explicit<'_>>) {
     let value = &point.value;
     times(message, point);
-    message.fixed(4, value.count);
-    message.present_fixed(5, value.sum.to_bits());
-    message.packed_fixed(6, value.counts.iter().copied());
-    message.packed_fixed(7, value.bounds.iter().map(|bound| bound.to_bits()));
+    fixed64(message, 4, value.count);
+    wire::double(message, 5, value.sum);
+    packed(message, 6, &value.counts, |out, count| out.extend_from_slice(&count.to_le_bytes()));
+    packed(message, 7, value.bounds, |out, bound| out.extend_from_slice(&bound.to_le_bytes()));
     attributes(message, 9, point.attributes());
 }
 
-fn exponential(message: &mut Message, point: &Point<'_, Exponential>) {
+fn exponential(message: &mut Vec<u8>, point: &Point<'_, Exponential>) {
     let value = &point.value;
     attributes(message, 1, point.attributes());
     times(message, point);
-    message.fixed(4, value.count);
-    message.present_fixed(5, value.sum.to_bits());
-    message.sint(6, SCALE);
-    message.fixed(7, value.zeros);
-    message.message(8, |buckets| {
-        buckets.sint(1, value.offset);
-        buckets.packed_varints(2, &value.counts);
+    fixed64(message, 4, value.count);
+    wire::double(message, 5, value.sum);
+    wire::sint(message, 6, SCALE.into());
+    fixed64(message, 7, value.zeros);
+    wire::message(message, 8, |buckets| {
+        if value.offset != 0 {
+            wire::sint(buckets, 1, value.offset.into());
+        }
+        packed(buckets, 2, &value.counts, wire::varint);
     });
 }
 
 /// All kinds of data points have these at the same numbers.
-fn times<T>(message: &mut Message, point: &Point<'_, T>) {
-    message.fixed(2, point.start_ns);
-    message.fixed(3, point.time_ns);
+fn times<T>(message: &mut Vec<u8>, point: &Point<'_, T>) {
+    fixed64(message, 2, point.start_ns);
+    fixed64(message, 3, point.time_ns);
 }
 
-fn attributes<'a>(message: &mut Message, field: u32, attributes: impl Iterator<Item = (&'a str, &'a str)>) {
+fn fixed64(message: &mut Vec<u8>, field: u32, value: u64) {
+    if value != 0 {
+        wire::fixed64(message, field, value);
+    }
+}
+
+fn packed<T: Copy>(message: &mut Vec<u8>, field: u32, values: &[T], write: fn(&mut Vec<u8>, T)) {
+    if !values.is_empty() {
+        wire::message(message, field, |out| values.iter().for_each(|value| write(out, *value)));
+    }
+}
+
+fn attributes<'a>(message: &mut Vec<u8>, field: u32, attributes: impl Iterator<Item = (&'a str, &'a str)>) {
     for (name, value) in attributes {
-        message.message(field, |pair| {
-            pair.text(1, name);
-            // The value is one of a kind, and there even if it is empty.
-            pair.message(2, |any| any.present_text(1, value));
+        wire::message(message, field, |pair| {
+            wire::string(pair, 1, name);
+            // One of several kinds of values, which is there even if it is empty.
+            wire::message(pair, 2, |any| wire::string(any, 1, value));
         });
     }
 }
