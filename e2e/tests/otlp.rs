@@ -6,14 +6,18 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{BufRead as _, BufReader},
+    mem::MaybeUninit,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    ptr,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use nixl_telemetry_e2e::{Sandbox, Totals, truth};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
+use nixl_telemetry_abi::raw::{self, CxxString, Offer, RichEvent};
+use nixl_telemetry_e2e::{Sandbox, Totals, run_apart, truth};
 use nixl_telemetry_event::Kind;
 use nixl_telemetry_testkit as testkit;
 use serde_json::Value;
@@ -94,6 +98,80 @@ fn nobody_has_to_listen() {
     assert!(lines[0].contains(&format!("{endpoint}/v1/metrics fails: Connection refused")), "{log}");
     let lost = format!("{events} events are lost: {endpoint}/v1/metrics has not accepted them");
     assert!(lines[1].contains(&lost), "{log}");
+}
+
+/// A forked child lets go of the agents of its parent without a word, and pushes what its own ones do.
+#[test]
+fn a_forked_child_pushes_its_own() {
+    let test = "otlp in a forked child";
+    let packages = ["opentelemetry-proto==1.45.2", "protobuf==7.36.2"];
+    let Some(python) = testkit::require(test, testkit::python(&packages)) else { return };
+    let mut receiver = PythonReceiver::start(&python);
+    let endpoint = PathBuf::from(format!("http://127.0.0.1:{}", receiver.port));
+    let plugin = testkit::plugin("otlp");
+    run_apart("fork_and_push", &[("OTLP_PLUGIN", &plugin), ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
+    let seen: Vec<(String, u64)> = receiver
+        .finish()
+        .iter()
+        .map(|export| {
+            let resource = &export["resourceMetrics"][0];
+            let attributes = resource["resource"]["attributes"].as_array().unwrap();
+            let instance = attributes.iter().find(|label| label["key"] == "service.instance.id").unwrap();
+            let metric = &resource["scopeMetrics"][0]["metrics"][0];
+            assert_eq!(metric["name"], "agent_tx_bytes_total");
+            let bytes = metric["sum"]["dataPoints"][0]["asInt"].as_str().unwrap().parse().unwrap();
+            (instance["value"].to_string(), bytes)
+        })
+        .collect();
+    assert_eq!([seen[0].1, seen[1].1], [100, 11], "{seen:?}");
+    assert!(seen.len() == 2 && seen[0].0 != seen[1].0, "{seen:?}");
+}
+
+#[test]
+#[ignore = "run by a_forked_child_pushes_its_own"]
+fn fork_and_push() {
+    let path = std::env::var_os("OTLP_PLUGIN").expect("set by a_forked_child_pushes_its_own");
+    // SAFETY: the plugin was built by this test and has no initialisers but its language's.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.expect("the plugin loads");
+    let create = || {
+        // SAFETY: the signatures are the interface's, the parameters live during the calls, and the library stays open.
+        unsafe {
+            let negotiate: Symbol<raw::NegotiateFn> = library.get(raw::NEGOTIATE_SYMBOL.as_bytes()).unwrap();
+            let plugin = negotiate(&Offer { size: 8, rich_version: RichEvent::VERSION });
+            let mut params = MaybeUninit::<raw::InitParams>::zeroed();
+            CxxString::emplace(&raw mut (*params.as_mut_ptr()).agent_name, "agentA");
+            let mut exporter = ptr::null_mut();
+            (*plugin).create.unwrap()(&raw mut exporter, params.as_ptr());
+            assert!(!exporter.is_null());
+            exporter
+        }
+    };
+    let export = |exporter: *mut raw::Exporter, value| {
+        let event = RichEvent { kind: 0, category: 0, value, timestamp_us: 9, name: ptr::null(), name_len: 0 };
+        // SAFETY: the exporter lives, and takes such events.
+        assert_eq!(unsafe { ((*(*exporter).slots).export_event)(exporter, ptr::from_ref(&event).cast()) }, 0);
+    };
+    // SAFETY: what was created is deleted once in each process. The child calls nothing but the plugin, and leaves.
+    unsafe {
+        let delete = |exporter: *mut raw::Exporter| ((*(*exporter).slots).delete)(exporter);
+        let exporter = create();
+        export(exporter, 5);
+        let child = libc::fork();
+        if child == 0 {
+            // Ends the child by a signal, which the parent sees, should it wait for a thread it does not have.
+            libc::alarm(10);
+            delete(exporter);
+            let own = create();
+            export(own, 100);
+            delete(own);
+            libc::_exit(7);
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status:#x}");
+        export(exporter, 6);
+        delete(exporter);
+    }
 }
 
 fn variables(endpoint: &str) -> [(&'static str, &str); 5] {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use nixl_telemetry_sdk::metrics::{Publisher, Tally};
+use nixl_telemetry_sdk::worker::Call;
 use nixl_telemetry_sdk::{Event, Kind, Settings};
 
+use super::job::MOST_LEFT;
 use super::*;
 use crate::receiver::{Reaction, Receiver};
 
