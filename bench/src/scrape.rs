@@ -29,7 +29,11 @@ pub fn counter(port: u16, name: &str) -> anyhow::Result<u64> {
     Ok(values.iter().sum::<f64>() as u64)
 }
 
-fn get(port: u16) -> anyhow::Result<String> {
+/// What `http://127.0.0.1:port/metrics` shows.
+///
+/// # Errors
+/// If nobody answers there, or not with a page.
+pub fn get(port: u16) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
