@@ -4,7 +4,7 @@
 //!
 //! Each exporter is held by a process of its own, with the environment it wants, and called through its vtable as NIXL's
 //! flush calls it, with batches of 4096 events. The processes take turns. What they show in the end has to be what they were
-//! given: a rival that loses events is no rival.
+//! given: a rival that loses events is no rival. Scrapes keep their connection where the server does, as Prometheus does.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -85,8 +85,8 @@ fn main() -> anyhow::Result<()> {
         side.check(1, name)?;
     }
 
-    println!("\nScraping one agent, each time by a new connection; {} scrapes\n", arguments.scrapes);
-    scrapes(&arguments, &sides[1..], &mut held[1..])?;
+    println!("\nScraping one agent; {} scrapes\n", arguments.scrapes);
+    scrapes(&arguments, &sides[1..], &held[1..])?;
     drop(held);
 
     let ranks = arguments.ranks;
@@ -97,24 +97,27 @@ fn main() -> anyhow::Result<()> {
         side.export()?;
         side.check(ranks, name)?;
     }
-    scrapes(&arguments, &sides[1..], &mut held)
+    scrapes(&arguments, &sides[1..], &held)
 }
 
-fn scrapes(arguments: &Arguments, sides: &[(&str, PathBuf)], held: &mut [Side]) -> anyhow::Result<()> {
-    let (mut times, mut bytes) = (vec![Vec::new(); held.len()], vec![0; held.len()]);
+fn scrapes(arguments: &Arguments, sides: &[(&str, PathBuf)], held: &[Side]) -> anyhow::Result<()> {
+    let mut clients: Vec<_> = held.iter().map(|side| scrape::Client::new(side.port)).collect();
+    let (mut times, mut shown) = (vec![Vec::new(); held.len()], vec![(0, false); held.len()]);
+    let mut page = String::new();
     for _ in 0..arguments.scrapes {
-        for ((side, times), bytes) in held.iter_mut().zip(&mut times).zip(&mut bytes) {
+        for ((client, times), shown) in clients.iter_mut().zip(&mut times).zip(&mut shown) {
             let start = Instant::now();
-            *bytes = scrape::get(side.port)?.len();
+            let kept = client.get(&mut page)?;
             times.push(start.elapsed());
+            *shown = (page.len(), kept);
         }
     }
-    println!("| endpoint | bytes | median | to NIXL's |\n|---|---|---|---|");
+    println!("| endpoint | bytes | connection | median | to NIXL's |\n|---|---|---|---|---|");
     let mut rival = None;
-    for (((name, _), times), bytes) in sides.iter().zip(&times).zip(bytes) {
+    for (((name, _), times), (bytes, kept)) in sides.iter().zip(&times).zip(shown) {
         let micros = median(times).as_secs_f64() * 1e6;
         let to = rival.take().map_or(String::new(), |theirs: f64| format!("1/{:.1}", theirs / micros));
-        println!("| {name} | {bytes} | {micros:.0} us | {to} |");
+        println!("| {name} | {bytes} | {} | {micros:.0} us | {to} |", if kept { "kept" } else { "a new one" });
         rival = name.starts_with("NIXL's").then_some(micros);
     }
     Ok(())
