@@ -55,6 +55,7 @@
 //! * **Settings** ([`Setting`], [`Settings`]) with NIXL's own parsing rules, from the environment and NIXL's TOML file;
 //!   described once, for parser and documentation alike.
 //! * **A log** ([`error!`], [`warn!`], [`info!`], [`debug!`], [`trace!`]) in NIXL's line format, obeying `NIXL_LOG_LEVEL`.
+//! * **Metrics** ([`metrics`]): an exporter that shows sums implements [`MetricsExporter`], and gets them added up.
 //! * **A host for your tests**: [`testing::TestHost`].
 //!
 //! # What you should know
@@ -72,6 +73,7 @@ mod adapter;
 mod agent;
 mod batch;
 mod exporter;
+pub mod metrics;
 mod pump;
 mod template;
 pub mod testing;
@@ -90,6 +92,7 @@ pub use crate::{
     agent::Agent,
     batch::{Batch, Iter},
     exporter::{Error, Exporter},
+    metrics::{Aggregated, MetricsExporter},
     pump::Counts,
     template::PathTemplate,
 };

@@ -19,6 +19,8 @@ pub(crate) struct Pump<E> {
     agent: Agent,
     exporter: Option<E>,
     buffer: Buffer,
+    /// Events of this batch that a streamed exporter has seen already.
+    streamed: u64,
     /// The batch has more events than the buffer holds: those before these have left.
     split: bool,
     totals: Vec<Total>,
@@ -54,9 +56,9 @@ pub struct Counts {
 
 impl<E: Exporter> Pump<E> {
     pub(crate) fn new(name: &'static str, agent: Agent, exporter: Option<E>) -> Self {
-        let buffer = if exporter.is_some() { Buffer::new() } else { Buffer::default() };
+        let buffer = if exporter.is_some() && !E::STREAMED { Buffer::new() } else { Buffer::default() };
         let (counts, lost) = (Counts::default(), Lost::default());
-        Self { name, agent, exporter, buffer, split: false, totals: Vec::new(), counts, lost }
+        Self { name, agent, exporter, buffer, streamed: 0, split: false, totals: Vec::new(), counts, lost }
     }
 
     /// Whether there is no exporter, and events are only counted.
@@ -70,9 +72,15 @@ impl<E: Exporter> Pump<E> {
     #[inline(always)]
     pub(crate) fn push(&mut self, event: &Event<'_>) -> Status {
         self.counts.taken += 1;
-        if self.exporter.is_none() {
+        let Some(exporter) = &mut self.exporter else {
             self.counts.discarded += 1;
             return Status::Unknown;
+        };
+        if E::STREAMED {
+            self.streamed += 1;
+            // A panic is caught where the host called, which costs nothing more here.
+            exporter.event(event);
+            return Status::Success;
         }
         if self.buffer.is_full() {
             self.split_batch();
@@ -106,12 +114,12 @@ impl<E: Exporter> Pump<E> {
 
     /// Whether no event waits for its batch to be closed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.buffer.len() == 0
+        self.buffer.len() == 0 && self.streamed == 0
     }
 
     /// Whether the next event will close the batch.
     pub(crate) fn is_full(&self) -> bool {
-        self.buffer.is_full()
+        !E::STREAMED && self.buffer.is_full()
     }
 
     /// Exports what has been collected, if anything: the batch of this identity, if it has one.
@@ -120,10 +128,28 @@ impl<E: Exporter> Pump<E> {
     pub(crate) fn close_batch(&mut self, id: Option<BatchId<'_>>) {
         // Neither part of a batch is the batch.
         let id = if mem::take(&mut self.split) { None } else { id };
+        if E::STREAMED {
+            return self.end_stream();
+        }
         self.export_events(id);
         if !self.totals.is_empty() {
             self.export_totals();
         }
+    }
+
+    fn end_stream(&mut self) {
+        let events = mem::take(&mut self.streamed);
+        if events == 0 && self.totals.is_empty() {
+            return;
+        }
+        if !self.totals.is_empty() {
+            self.export_totals();
+        }
+        let result = match &mut self.exporter {
+            Some(exporter) => contained(|| exporter.end_batch()),
+            None => Err(Failure::Error("it ended with the totals of the same batch".into())),
+        };
+        self.settle(events, result);
     }
 
     #[cold]
@@ -142,6 +168,10 @@ impl<E: Exporter> Pump<E> {
         let Some(exporter) = &mut self.exporter else { return };
         let result = contained(|| exporter.export(&Batch::new(agent, buffer, id)));
         self.buffer.clear();
+        self.settle(events, result);
+    }
+
+    fn settle(&mut self, events: u64, result: Result<(), Failure>) {
         match result {
             Ok(()) => self.counts.exported += events,
             Err(failure) => {
@@ -194,6 +224,7 @@ impl<E: Exporter> Pump<E> {
     /// Lets go without a trace: in a forked child the batch is the parent's, and so are the sockets and files.
     pub(crate) fn abandon(&mut self) {
         self.buffer.clear();
+        self.streamed = 0;
         self.totals.clear();
         mem::forget(self.exporter.take());
     }
