@@ -309,9 +309,9 @@ const RANK_BALANCE: &[Panel] = &[
     panel(
         "Transfer time, the slowest rank to the mean",
         9,
-        "1 if transfers of all ranks take the same time on average.",
+        "1 if transfers of all ranks take the same time on average. A rank that is idle does not count.",
         Number(
-            "max(<rate agent_xfer_time_us_sum> / <rate agent_xfer_time_us_count>) / avg(<rate agent_xfer_time_us_sum> / <rate agent_xfer_time_us_count>)",
+            "max(<rate agent_xfer_time_us_sum> / <rate agent_xfer_time_us_count>) / (<total agent_xfer_time_us_sum> / <total agent_xfer_time_us_count>)",
             "short",
         ),
     ),

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What `deploy/` has for Prometheus and Grafana, in a real Prometheus: rules and dashboards ask for what there is.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Command,
+    sync::Arc,
+    thread,
+};
+
+use nixl_telemetry_e2e::prometheus::{Prometheus, program};
+use nixl_telemetry_event::{Event, Kind};
+use nixl_telemetry_metrics::{Buckets, FAMILIES, Labels, Live, Publisher, Snapshot, Source, Tally};
+use nixl_telemetry_testkit::{self as testkit, workspace_root};
+use serde_json::Value;
+
+fn deploy(path: &str) -> PathBuf {
+    workspace_root().join("deploy").join(path)
+}
+
+/// Runs promtool where the rules are.
+fn promtool(arguments: &[&str]) {
+    let test = format!("promtool {}", arguments.join(" "));
+    let Some(program) = testkit::require(&test, program("promtool")) else { return };
+    let output = Command::new(program).args(arguments).current_dir(deploy("prometheus")).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success() && said.contains("SUCCESS"), "{test}:\n{said}");
+}
+
+#[test]
+fn the_configuration_is_one() {
+    promtool(&["check", "config", "prometheus.yml"]);
+}
+
+#[test]
+fn the_rules_have_no_fault() {
+    promtool(&["check", "rules", "rules.yml"]);
+}
+
+#[test]
+fn the_rules_do_what_their_tests_say() {
+    promtool(&["test", "rules", "tests.yml"]);
+}
+
+/// An alert that no test names could be one that never fires.
+#[test]
+fn each_alert_has_a_test() {
+    let read = |path: &str| fs::read_to_string(deploy(path)).unwrap();
+    let (rules, tests) = (read("prometheus/rules.yml"), read("prometheus/tests.yml"));
+    let named = |what: &'static str| -> BTreeSet<_> {
+        rules.lines().filter_map(|line| line.trim().strip_prefix(what)).map(str::to_owned).collect()
+    };
+    let (alerts, records) = (named("- alert: "), named("- record: "));
+    assert_eq!((alerts.len(), records.len()), (9, 13));
+    for alert in alerts {
+        assert!(tests.contains(&format!("alertname=\"{alert}\", alertstate=\"firing\"")), "{alert}");
+    }
+    for record in records {
+        assert!(tests.contains(&record), "{record}");
+    }
+}
+
+/// Everything that can be asked for has an answer, where there is traffic and everything goes wrong that can.
+#[test]
+fn no_panel_and_no_rule_is_empty() {
+    let Some(program) = testkit::require("rules and dashboards", program("prometheus")) else { return };
+    let mut agents = [Agent::new("prefill-0", "0"), Agent::new("prefill-1", "1"), Agent::new("stuck", "2")];
+    let busy = serve(move || {
+        let [first, second, stuck] = &mut agents;
+        first.work(1);
+        second.work(3);
+        stuck.fail();
+        page(&agents)
+    });
+    let server = Prometheus::start(&program, &configuration(&[busy, serve_once()]));
+
+    // All but the one that needs minutes to see that traffic has stopped, which promtool tests.
+    let expected: BTreeSet<_> = alerts(&server).map(|alert| text(&alert, "name")).collect();
+    let active = |server: &Prometheus| -> BTreeSet<_> {
+        alerts(server).filter(|alert| text(alert, "state") != "inactive").map(|alert| text(&alert, "name")).collect()
+    };
+    server.wait_until(
+        |server| active(server).len() + 1 == expected.len(),
+        |server| format!("of {expected:?} only {:?}", active(server)),
+    );
+    assert_eq!(expected.difference(&active(&server)).collect::<Vec<_>>(), ["NixlTrafficStopped"]);
+    for alert in alerts(&server) {
+        assert_eq!(alert["health"], "ok", "{alert}");
+        for instance in alert["alerts"].as_array().unwrap() {
+            let said = instance["annotations"].as_object().unwrap();
+            assert_eq!(said.keys().collect::<Vec<_>>(), ["description", "summary"]);
+            for said in said.values().map(|said| said.as_str().unwrap()) {
+                let whole = ["<", "NaN", "  "].iter().all(|hole| !said.contains(hole));
+                assert!(whole, "{}: {said}", alert["name"]);
+            }
+        }
+    }
+    let records = server.rules().into_iter().filter(|rule| rule["type"] == "recording").map(|rule| text(&rule, "name"));
+    let mut asked = 0;
+    for expression in records.chain(panels()) {
+        server.wait_for(&expression, |samples| samples.iter().any(|sample| sample.value.is_finite()));
+        asked += 1;
+    }
+    assert!(asked > 60, "only {asked} expressions were tried");
+}
+
+fn alerts(server: &Prometheus) -> impl Iterator<Item = Value> {
+    server.rules().into_iter().filter(|rule| rule["type"] == "alerting")
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}")).to_owned()
+}
+
+/// The expressions of all panels and annotations, with everything chosen.
+fn panels() -> impl Iterator<Item = String> {
+    let files = fs::read_dir(deploy("grafana")).unwrap().map(|entry| entry.unwrap().path());
+    files.flat_map(|path| {
+        let dashboard: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let panels = dashboard["panels"].as_array().unwrap().iter();
+        let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+        let annotations = dashboard["annotations"]["list"].as_array().unwrap().iter();
+        let expressions: Vec<_> = targets.chain(annotations).map(|target| text(target, "expr")).collect();
+        expressions.into_iter().map(|expression| fill_in(&expression)).collect::<Vec<_>>()
+    })
+}
+
+fn fill_in(expression: &str) -> String {
+    let filled =
+        ["$__rate_interval", "$__range"].iter().fold(expression.to_owned(), |text, name| text.replace(name, "1m"));
+    ["$job", "$agent_name", "$hostname", "$local_rank"].iter().fold(filled, |text, name| text.replace(name, ".*"))
+}
+
+/// A configuration with our rules, that looks often.
+fn configuration(targets: &[SocketAddr]) -> String {
+    format!(
+        "global: {{ scrape_interval: 200ms, evaluation_interval: 200ms }}\n\
+         rule_files: ['{}']\n\
+         scrape_configs:\n\
+         - job_name: nixl-prometheus\n\
+         \x20 static_configs: [{{ targets: {:?} }}]\n",
+        deploy("prometheus/rules.yml").display(),
+        targets.iter().map(SocketAddr::to_string).collect::<Vec<_>>(),
+    )
+}
+
+/// An agent, and what its exporter makes of its events.
+struct Agent {
+    labels: Labels,
+    tally: Tally,
+    publisher: Publisher,
+    snapshot: Snapshot,
+}
+
+impl Agent {
+    fn new(name: &str, rank: &str) -> Self {
+        let pairs = [("agent_name", name), ("hostname", "node-0"), ("local_rank", rank), ("pid", rank)];
+        let buckets = Arc::new(Buckets::default());
+        let (publisher, _) = Live::new(Arc::clone(&buckets), 0);
+        Self {
+            labels: Labels::sorted(pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap(),
+            tally: Tally::new(Arc::clone(&buckets)),
+            publisher,
+            snapshot: Snapshot::new(buckets),
+        }
+    }
+
+    /// Transfers, some of them slow, and one of each thing that can go wrong.
+    fn work(&mut self, bytes: u64) {
+        for kind in Kind::ALL {
+            self.tally.fold(&Event::new(kind, 1));
+        }
+        self.tally.fold(&Event::backend("ucx_retries", 2));
+        for time in (0..100).map(|n| if n % 2 == 0 { 200_000 } else { 50 }) {
+            self.tally.fold(&Event::new(Kind::TX_BYTES, bytes));
+            self.tally.fold(&Event::new(Kind::TX_REQUESTS_NUM, 1));
+            self.tally.fold(&Event::new(Kind::XFER_TIME, time));
+            self.tally.fold(&Event::new(Kind::XFER_POST_TIME, 7));
+        }
+        self.publish();
+        // As of an exporter that delivers, and cannot.
+        self.snapshot.account.failed = self.snapshot.account.batches;
+        self.snapshot.account.queued = 5;
+    }
+
+    /// Nothing but errors.
+    fn fail(&mut self) {
+        self.tally.fold(&Event::new(Kind::ERR_NOT_FOUND, 1));
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        const LONG_AGO_US: u64 = 1_000_000;
+        self.publisher.publish(&mut self.tally, LONG_AGO_US);
+        self.publisher.live().read(&mut self.snapshot);
+    }
+}
+
+/// The metrics of all agents, as an exporter serves them.
+fn page(agents: &[Agent]) -> String {
+    let mut page = String::new();
+    for family in &FAMILIES {
+        writeln!(page, "# TYPE {} {}", family.name, format!("{:?}", family.kind()).to_lowercase()).unwrap();
+        for Agent { labels, snapshot, .. } in agents {
+            let mut sample = |suffix: &str, label: &str, value: u64| {
+                writeln!(page, "{}{suffix}{{{}{label}}} {value}", family.name, labels.before()).unwrap();
+            };
+            match family.source {
+                Source::Counter(kind) => sample("", "", snapshot.counter(kind)),
+                Source::Gauge(kind) => sample("", "", snapshot.gauge(kind)),
+                Source::Errors => {
+                    for (kind, status) in Kind::ALL.into_iter().filter_map(|kind| Some((kind, kind.status()?.label()?)))
+                    {
+                        sample("", &format!(",status=\"{status}\""), snapshot.counter(kind));
+                    }
+                }
+                Source::Named => {
+                    for named in &snapshot.named {
+                        sample("", &format!(",event=\"{}\"", named.name), named.sum);
+                    }
+                }
+                Source::Histogram(kind) => {
+                    let histogram = snapshot.histogram(kind).unwrap();
+                    let bounds = histogram.buckets.bounds().iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+                    let mut count = 0;
+                    for (bound, more) in bounds.zip(&histogram.classic) {
+                        count += more;
+                        sample("_bucket", &format!(",le=\"{bound}\""), count);
+                    }
+                    sample("_sum", "", histogram.sum);
+                    sample("_count", "", count);
+                }
+                Source::AccountCounter(of) | Source::AccountGauge(of) => sample("", "", of(&snapshot.account)),
+                Source::AccountTime(of) => sample("", "", of(&snapshot.account) / 1_000_000),
+            }
+        }
+    }
+    page
+}
+
+/// Serves a page, made anew for each request, to whoever asks, as long as the test runs.
+fn serve(mut page: impl FnMut() -> String + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        loop {
+            answer(&listener, &page());
+        }
+    });
+    address
+}
+
+/// Serves a page once, and is gone.
+fn serve_once() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || answer(&listener, ""));
+    address
+}
+
+/// Answers one connection. Prometheus may have given up waiting.
+fn answer(listener: &TcpListener, page: &str) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let request = BufReader::new(&stream).lines().map_while(Result::ok);
+    request.take_while(|line| !line.is_empty()).for_each(drop);
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
+    let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{page}", page.len());
+}
