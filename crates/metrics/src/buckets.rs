@@ -1,19 +1,96 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use std::fmt;
+use std::sync::Arc;
 
-use crate::exponential::{PLACES, place};
+use crate::exponential;
 
 /// The upper bounds of a classic histogram, in microseconds; a value equal to a bound lies below it.
 ///
 /// The default is NIXL's: 18 bounds from 10 us to 10 s.
-#[derive(Clone, PartialEq)]
+///
+/// A value is counted once and shown twice, in classic and in [`exponential`] buckets. So it is counted in a *cell*: between
+/// two bounds that are next to each other among those of both.
+#[derive(Clone)]
 pub struct Buckets {
     bounds: Box<[f64]>,
-    /// The greatest integer that is not above each bound; values are integers.
+    /// The greatest value in each cell, in rising order, from 0 to the greatest there is. Bounds that are no integers are
+    /// rounded down, since values are integers.
     limits: Box<[u64]>,
-    /// For each place of the number line, the first bucket in which a value of that place can lie.
-    first: Box<[u16; PLACES]>,
+    /// Of each cell.
+    buckets: Box<[InBuckets]>,
+    pub(crate) places: Arc<Places>,
+}
+
+/// The way from a value to its cell: what is known of each place of the number line, sixteen of which make a doubling.
+pub(crate) struct Places([Place; PLACES]);
+
+/// What is known of a place. Half a cache line, so that one look suffices.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+struct Place {
+    /// The limits of the first cell in which a value of this place can lie, and of the one after it.
+    limits: [u64; 2],
+    /// Up to here the two say which cell it is.
+    greatest: u64,
+    cell: u16,
+}
+
+/// Sixteen for each of the doublings whose integers stand behind the point of a floating-point number, and some to spare.
+const PLACES: usize = 1024;
+const DOUBLINGS: usize = 52;
+const _: () = assert!(16 * DOUBLINGS <= PLACES);
+
+impl Places {
+    /// The cell of a value; `None` sends the caller to a search, which few values need.
+    #[inline(always)]
+    pub(crate) fn cell(&self, value: u64) -> Option<usize> {
+        let place = &self.0[Self::place(value)];
+        if value > place.greatest {
+            return None;
+        }
+        // Not by branches: nobody could foretell them.
+        Some(usize::from(place.cell) + usize::from(value > place.limits[0]) + usize::from(value > place.limits[1]))
+    }
+
+    /// The place of a value: exponent and the four highest digits of the floating-point number, which costs less than to
+    /// find the highest bit of an integer. An even value is where the odd one after it is, so that 0 has a place. A value of
+    /// more than 52 bits comes to some place, for which it is too great.
+    #[inline(always)]
+    fn place(value: u64) -> usize {
+        // The bits of 2^52 + value, which leaves the value: a conversion would wait for the one before it.
+        const BASE: f64 = (1_u64 << 52) as f64;
+        let float = f64::from_bits(value | 1 | BASE.to_bits()) - BASE;
+        usize::from((float.to_bits() >> 48) as u16) % PLACES
+    }
+
+    fn of(limits: &[u64]) -> Self {
+        let mut places = [Place { limits: [0; 2], greatest: 0, cell: 0 }; PLACES];
+        for at in 0..16 * DOUBLINGS {
+            // Sixteen parts, the first of which is 16/16; a part of a small number may hold no integer, and then none comes.
+            let (exponent, part) = (at / 16, at as u64 % 16);
+            let least = |part: u64| (part << exponent).div_ceil(16);
+            let (first, beyond) = (least(16 + part), least(16 + part + 1));
+            let Some(last) = (first..beyond).rev().find(|value| value % 2 == 1) else { continue };
+            let cell = limits.partition_point(|limit| *limit < first & !1);
+            let limit = |ahead: usize| limits.get(cell + ahead).copied().unwrap_or(u64::MAX);
+            places[Self::place(last)] =
+                Place { limits: [limit(0), limit(1)], greatest: last.min(limit(2)), cell: number(cell) };
+        }
+        Self(places)
+    }
+}
+
+fn number(cell: usize) -> u16 {
+    u16::try_from(cell).expect("at most 4096 bounds and 513")
+}
+
+/// The buckets that a cell is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InBuckets {
+    pub(crate) classic: u16,
+    /// `None` for the cell of 0.
+    pub(crate) exponential: Option<u16>,
 }
 
 /// Why a list of bounds is none.
@@ -85,28 +162,38 @@ impl Buckets {
     }
 
     /// The bucket a value lies in: the first whose bound is not below it, or the last.
-    #[inline(always)]
     pub fn find(&self, value: u64) -> usize {
-        let mut bucket = usize::from(self.first[place(value | u64::from(value == 0))]);
-        while self.limits.get(bucket).is_some_and(|limit| value > *limit) {
-            bucket += 1;
-        }
-        bucket
+        usize::from(self.buckets[self.cell(value)].classic)
+    }
+
+    /// Number of cells.
+    pub(crate) fn cells(&self) -> usize {
+        self.limits.len()
+    }
+
+    /// The cell a value lies in.
+    pub(crate) fn cell(&self, value: u64) -> usize {
+        self.places.cell(value).unwrap_or_else(|| self.limits.partition_point(|limit| *limit < value))
+    }
+
+    /// The buckets of each cell, by the number of the cell.
+    pub(crate) fn in_buckets(&self) -> &[InBuckets] {
+        &self.buckets
     }
 
     fn of(bounds: Box<[f64]>) -> Self {
-        let limits: Box<[u64]> = bounds.iter().copied().map(whole).collect();
-        let mut first = Box::new([0; PLACES]);
-        for (at, first) in first.iter_mut().enumerate() {
-            let (exponent, part) = (at / 8, at as u64 % 8);
-            // The least value of this place: eight parts, the first of which is 8/8.
-            let least = u64::try_from((u128::from(8 + part) << exponent) / 8).unwrap_or(u64::MAX);
-            let found = limits.partition_point(|limit| *limit < least);
-            *first = u16::try_from(found).expect("at most 4096 bounds");
-        }
-        // A zero takes the place of 1, and may lie below the bucket of 1 if a bound is between them.
-        first[place(1)] = 0;
-        Self { bounds, limits, first }
+        let classic: Vec<u64> = bounds.iter().copied().map(whole).collect();
+        let exponential = (0..exponential::BUCKETS).map(exponential::upper_bound);
+        let mut limits: Vec<u64> = classic.iter().copied().chain(exponential).chain([0]).collect();
+        limits.sort_unstable();
+        limits.dedup();
+        let in_buckets = |limit: &u64| InBuckets {
+            classic: number(classic.partition_point(|bound| bound < limit)),
+            exponential: (*limit > 0).then(|| number(exponential::bucket(*limit))),
+        };
+        let buckets = limits.iter().map(in_buckets).collect();
+        let places = Arc::new(Places::of(&limits));
+        Self { bounds, limits: limits.into(), buckets, places }
     }
 }
 
@@ -114,6 +201,13 @@ impl Buckets {
 #[expect(clippy::cast_possible_truncation, reason = "a cast saturates, and what is behind the point is to go")]
 pub(crate) fn whole(bound: f64) -> u64 {
     bound as u64
+}
+
+/// The rest follows from the bounds.
+impl PartialEq for Buckets {
+    fn eq(&self, other: &Self) -> bool {
+        self.bounds == other.bounds
+    }
 }
 
 impl Default for Buckets {
@@ -183,6 +277,8 @@ mod tests {
                 // Exact: an integer is at most a bound if it is at most what is whole of it.
                 let expected = bounds.iter().position(|bound| value <= whole(*bound)).unwrap_or(bounds.len());
                 prop_assert_eq!(buckets.find(value), expected, "{} in {:?}", value, bounds);
+                let found = buckets.in_buckets()[buckets.cell(value)].exponential;
+                prop_assert_eq!(found.map(usize::from), (value > 0).then(|| exponential::bucket(value)));
             }
         }
     }

@@ -24,22 +24,11 @@ const ROOTS: [u64; 8] = [
     u64::MAX,
 ];
 
-/// Which of 512 places a value other than 0 lies in: eight equal parts of each doubling.
-///
-/// Costs a few instructions, and is the way into any table of bounds.
-#[inline(always)]
-pub(crate) fn place(value: u64) -> usize {
-    let (exponent, mantissa) = split(value);
-    exponent * 8 + (mantissa >> 60 & 7) as usize
-}
-
-/// The number of places.
-pub(crate) const PLACES: usize = 512;
-
 /// The bucket of a value, 0 to 512. For 0, which has none, it is 0.
-#[inline(always)]
 pub fn bucket(value: u64) -> usize {
-    let (exponent, mantissa) = split(value | u64::from(value == 0));
+    let value = value.max(1);
+    let zeros = value.leading_zeros();
+    let (exponent, mantissa) = (63 - zeros as usize, value << zeros);
     let part = (mantissa >> 60 & 7) as usize;
     // In each of the eight equal parts lies one root; a power of two is itself the end of its bucket.
     exponent * 8 + part + 1 + usize::from(mantissa > ROOTS[part]) - usize::from(mantissa == 1 << 63)
@@ -52,13 +41,6 @@ pub fn upper_bound(bucket: usize) -> u64 {
         (exponent, 0) => 1 << exponent,
         (exponent, root) => ROOTS[root - 1] >> (63 - exponent),
     }
-}
-
-/// The position of the highest bit, and the value moved so that it becomes bit 63.
-#[inline(always)]
-fn split(value: u64) -> (usize, u64) {
-    let zeros = value.leading_zeros();
-    ((63 - zeros) as usize, value << zeros)
 }
 
 #[cfg(test)]

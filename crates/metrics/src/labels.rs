@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::escape::{Special, escape};
+
 /// What tells the series of one agent from those of others: pairs of a name and a value, in the order in which they are
 /// shown.
 ///
@@ -103,29 +105,17 @@ impl Labels {
 }
 
 fn escaped(pairs: &[(String, String)]) -> String {
-    let mut text = String::new();
+    let mut text = Vec::new();
     for (name, value) in pairs {
         if !text.is_empty() {
-            text.push(',');
+            text.push(b',');
         }
-        text.push_str(name);
-        text.push_str("=\"");
-        escape(value, &mut text);
-        text.push('"');
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(b"=\"");
+        escape(value, Special::Quoted, &mut text);
+        text.push(b'"');
     }
-    text
-}
-
-/// Writes the value of a label as it stands between quotation marks.
-pub(crate) fn escape(value: &str, out: &mut String) {
-    for character in value.chars() {
-        match character {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            character => out.push(character),
-        }
-    }
+    String::from_utf8(text).expect("escaping only adds ASCII")
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! * [`FAMILIES`]: every metric there is, with its name, HELP and source; the one table everything else derives from.
 //! * [`Buckets`]: the bounds of classic histograms; [`exponential`]: the buckets of native ones.
 //! * [`Labels`]: what tells series apart, escaped once.
+//! * [`encode`](mod@encode): snapshots as Prometheus reads them, in three formats; [`wire`]: the writer of protobuf beneath.
 //!
 //! Values are integers, exact to the last digit. A counter goes on from zero when it passes 2<sup>64</sup>, which a
 //! monitoring system takes for the restart of a process.
@@ -39,6 +40,8 @@
 #![forbid(unsafe_code)]
 
 mod buckets;
+pub mod encode;
+mod escape;
 pub mod exponential;
 mod family;
 mod labels;
@@ -46,6 +49,7 @@ mod live;
 mod named;
 mod snapshot;
 mod tally;
+pub mod wire;
 
 pub use buckets::{Buckets, BucketsError};
 pub use family::{FAMILIES, Family, Source, Type};

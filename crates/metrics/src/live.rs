@@ -13,11 +13,14 @@ use std::{array, hint, thread};
 
 use nixl_telemetry_event::Kind;
 
-use crate::{Account, Buckets, KINDS, Named, Snapshot, TIMES, Tally, exponential};
+#[cfg(test)]
+use crate::exponential;
+use crate::{Account, Buckets, KINDS, Named, Snapshot, TIMES, Tally};
 
 /// The metrics of an agent, for whoever looks.
 #[derive(Debug)]
 pub struct Live {
+    buckets: Arc<Buckets>,
     sequence: AtomicU64,
     words: Box<[AtomicU64]>,
     places: Places,
@@ -38,9 +41,9 @@ pub struct Publisher {
 /// Where in the words things lie.
 #[derive(Debug)]
 struct Places {
-    /// Of each histogram: its sum, zeros, classic and exponential buckets.
-    histograms: [(usize, usize, Range<usize>, Range<usize>); TIMES.len()],
-    account: Range<usize>,
+    /// Of each histogram: its sum, and its cells.
+    histograms: [(usize, Range<usize>); TIMES.len()],
+    account: usize,
 }
 
 const GAUGES: usize = KINDS;
@@ -52,17 +55,15 @@ impl Live {
     /// Metrics of nothing yet, and the one who may add to them. Counting begins at `created_us`, in microseconds since the
     /// Unix epoch.
     pub fn new(buckets: Arc<Buckets>, created_us: u64) -> (Publisher, Arc<Self>) {
-        let mut end = HISTOGRAMS;
-        let mut take = |words: usize| {
-            let start = end;
-            end += words;
-            start..end
-        };
-        let histograms =
-            array::from_fn(|_| (take(1).start, take(1).start, take(buckets.count()), take(exponential::BUCKETS)));
-        let places = Places { histograms, account: take(ACCOUNT) };
+        let cells = buckets.cells();
+        let histograms = array::from_fn(|i| {
+            let sum = HISTOGRAMS + i * (1 + cells);
+            (sum, sum + 1..sum + 1 + cells)
+        });
+        let account = HISTOGRAMS + TIMES.len() * (1 + cells);
+        let (places, end) = (Places { histograms, account }, account + ACCOUNT);
         let words = (0..end).map(|_| AtomicU64::new(0)).collect();
-        let live = Self { sequence: AtomicU64::new(0), words, places, named: Mutex::default(), created_us };
+        let live = Self { buckets, sequence: AtomicU64::new(0), words, places, named: Mutex::default(), created_us };
         let live = Arc::new(live);
         (Publisher { live: Arc::clone(&live), waiting: Vec::new() }, live)
     }
@@ -70,7 +71,7 @@ impl Live {
     /// Copies the metrics as they are between two batches. Waits while one is being added.
     ///
     /// # Panics
-    /// If the snapshot was made for other buckets.
+    /// If the snapshot was made for another number of buckets.
     pub fn read(&self, snapshot: &mut Snapshot) {
         let mut tries = 0_u32;
         loop {
@@ -92,24 +93,16 @@ impl Live {
 
     fn copy(&self, snapshot: &mut Snapshot) {
         let word = |at: usize| self.words[at].load(Ordering::Relaxed);
-        let fill = |counts: &mut [u64], places: &Range<usize>| {
-            let words = &self.words[places.clone()];
-            assert_eq!(counts.len(), words.len(), "the snapshot has other buckets");
-            counts.iter_mut().zip(words).for_each(|(count, word)| *count = word.load(Ordering::Relaxed));
-        };
-        fill(&mut snapshot.counters, &(0..GAUGES));
-        fill(&mut snapshot.gauges, &(GAUGES..HISTOGRAMS));
-        for (histogram, (sum, zeros, classic, exponential)) in
-            snapshot.histograms.iter_mut().zip(&self.places.histograms)
-        {
+        snapshot.counters = array::from_fn(word);
+        snapshot.gauges = array::from_fn(|kind| word(GAUGES + kind));
+        for (histogram, (sum, cells)) in snapshot.histograms.iter_mut().zip(&self.places.histograms) {
+            histogram.clear();
             histogram.sum = word(*sum);
-            fill(&mut histogram.classic, classic);
-            if let Some(found) = &mut histogram.exponential {
-                found.zeros = word(*zeros);
-                fill(&mut found.counts[..], exponential);
-            }
+            let counts = self.words[cells.clone()].iter().map(|word| word.load(Ordering::Relaxed));
+            let cells = self.buckets.in_buckets().iter().zip(counts).filter(|(_, count)| *count > 0);
+            cells.for_each(|(cell, count)| histogram.add(*cell, count));
         }
-        let at = self.places.account.start;
+        let at = self.places.account;
         let [events, aggregated, dropped, batches, last_success_us] = array::from_fn(|i| word(at + i));
         let Account { failed, queued, .. } = Account::default();
         snapshot.account = Account { events, aggregated, dropped, failed, queued, batches, last_success_us };
@@ -128,6 +121,7 @@ impl Publisher {
     /// If the tally was made for other buckets.
     pub fn publish(&mut self, tally: &mut Tally, now_us: u64) {
         let Self { live, waiting } = self;
+        assert!(tally.has_buckets(&live.buckets), "the tally has other buckets");
         waiting.append(&mut tally.named);
         if !waiting.is_empty()
             && let Ok(mut named) = live.named.try_lock()
@@ -159,22 +153,19 @@ fn add(live: &Live, tally: &Tally, now_us: u64) {
     for kind in Kind::ALL {
         let at = kind.code() as usize;
         add(at, tally.sum(kind));
-        if let Some(last) = tally.last(kind) {
-            live.words[GAUGES + at].store(last, Ordering::Relaxed);
-        }
+        live.words[GAUGES + at].store(tally.last(kind), Ordering::Relaxed);
     }
-    for (kind, (sum, zeros, classic, exponential)) in TIMES.into_iter().zip(&live.places.histograms) {
-        if tally.last(kind).is_none() {
-            continue;
-        }
+    for (kind, (sum, _)) in TIMES.into_iter().zip(&live.places.histograms) {
         add(*sum, tally.distributed(kind));
-        add(*zeros, tally.zeros(kind));
-        let counts = tally.classic(kind).unwrap_or_default();
-        assert_eq!(counts.len(), classic.len(), "the tally has other buckets");
-        classic.clone().zip(counts).for_each(|(at, count)| add(at, *count));
-        tally.exponential(kind).for_each(|(bucket, count)| add(exponential.start + bucket, count));
     }
-    let at = live.places.account.start;
+    for (cell, counts) in tally.cells() {
+        for ((_, cells), count) in live.places.histograms.iter().zip(counts) {
+            if count > 0 {
+                add(cells.start + cell, count);
+            }
+        }
+    }
+    let at = live.places.account;
     let counts = [tally.events, tally.aggregated, tally.dropped, 1];
     counts.into_iter().enumerate().for_each(|(i, count)| add(at + i, count));
     live.words[at + 4].store(now_us, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nixl_telemetry_event::Kind;
 
+use crate::buckets::InBuckets;
 use crate::{Buckets, KINDS, Named, TIMES, exponential};
 
 /// The metrics of an agent at one moment.
@@ -102,8 +103,37 @@ impl Snapshot {
 }
 
 impl Histogram {
+    pub(crate) fn clear(&mut self) {
+        self.sum = 0;
+        self.classic.fill(0);
+        if let Some(exponential) = &mut self.exponential {
+            exponential.zeros = 0;
+            exponential.counts.fill(0);
+        }
+    }
+
+    pub(crate) fn add(&mut self, cell: InBuckets, count: u64) {
+        let classic = &mut self.classic[usize::from(cell.classic)];
+        *classic = classic.wrapping_add(count);
+        if let Some(found) = &mut self.exponential {
+            let place = match cell.exponential {
+                Some(bucket) => &mut found.counts[usize::from(bucket)],
+                None => &mut found.zeros,
+            };
+            *place = place.wrapping_add(count);
+        }
+    }
+
     /// Number of values.
     pub fn count(&self) -> u64 {
         self.classic.iter().fold(0, |sum, count| sum.wrapping_add(*count))
+    }
+    /// The buckets as Prometheus has them: each upper bound, the last infinite, and how many values are not above it.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        let bounds = self.buckets.bounds().iter().copied().chain([f64::INFINITY]);
+        bounds.zip(self.classic.iter().scan(0_u64, |sum, count| {
+            *sum = sum.wrapping_add(*count);
+            Some(*sum)
+        }))
     }
 }

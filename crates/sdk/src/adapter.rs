@@ -10,6 +10,7 @@ use std::{
 use nixl_telemetry_abi::plugin::{self, CreateParams};
 use nixl_telemetry_event::{BatchId, Event, Status, Total};
 use nixl_telemetry_log as log;
+use nixl_telemetry_metrics::Tally;
 use nixl_telemetry_settings::{ON_ERROR, OnError, Settings};
 
 use crate::{
@@ -25,6 +26,8 @@ use crate::{
 /// a thread of ours closes batches (`Timed`).
 pub struct Adapter<E: Exporter> {
     mode: Mode<E>,
+    /// Of an exporter that folds, from the announced begin of a batch to its end.
+    tally: Option<Box<Tally>>,
     in_batch: bool,
     /// No thread could be had at this moment.
     no_thread_at: Option<Instant>,
@@ -65,7 +68,7 @@ pub(crate) fn create_with<E: Exporter>(name: &'static str, agent: Agent, setting
         log::info!("exporter {name} of agent {} is open; the host is {}", agent.name(), agent.host());
     }
     let pump = Box::new(Pump::new(name, agent, exporter));
-    Some(Adapter { mode: Mode::Announced(pump), in_batch: false, no_thread_at: None, pid: process::id() })
+    Some(Adapter { mode: Mode::Announced(pump), tally: None, in_batch: false, no_thread_at: None, pid: process::id() })
 }
 
 impl<E: Exporter> Adapter<E> {
@@ -107,6 +110,12 @@ impl<E: Exporter> Adapter<E> {
         };
     }
 
+    fn take_back_tally(&mut self) {
+        if let Mode::Announced(pump) = &mut self.mode {
+            pump.return_tally(self.tally.take());
+        }
+    }
+
     fn is_forked(&self) -> bool {
         self.pid != process::id()
     }
@@ -123,11 +132,25 @@ impl<E: Exporter> Adapter<E> {
 
 impl<E: Exporter> plugin::Exporter for Adapter<E> {
     #[inline(always)]
+    fn fold(&mut self, event: &Event<'_>) -> bool {
+        match &mut self.tally {
+            Some(tally) => E::FOLDS && tally.fold_known(event),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
     fn export(&mut self, event: &Event<'_>) -> Status {
         if self.in_batch
             && let Mode::Announced(pump) = &mut self.mode
         {
-            return pump.push(event);
+            return match &mut self.tally {
+                Some(tally) if E::FOLDS => {
+                    tally.fold(event);
+                    Status::Success
+                }
+                _ => pump.push(event),
+            };
         }
         self.export_unannounced(event)
     }
@@ -137,10 +160,14 @@ impl<E: Exporter> plugin::Exporter for Adapter<E> {
             self.abandon();
         }
         self.in_batch = true;
+        if let Mode::Announced(pump) = &mut self.mode {
+            self.tally = pump.lend_tally();
+        }
     }
 
     fn batch_end(&mut self, id: Option<BatchId<'_>>) {
         self.in_batch = false;
+        self.take_back_tally();
         match &mut self.mode {
             Mode::Announced(pump) => pump.close_batch(id),
             Mode::Timed(timed) => timed.close_batch(),
@@ -182,6 +209,7 @@ impl<E: Exporter> Drop for Adapter<E> {
         if self.is_forked() {
             return self.abandon();
         }
+        self.take_back_tally();
         match mem::replace(&mut self.mode, Mode::Inert) {
             Mode::Announced(mut pump) => {
                 pump.finish();

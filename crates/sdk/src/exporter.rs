@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-use nixl_telemetry_event::{Event, Total};
+use nixl_telemetry_event::Total;
+use nixl_telemetry_metrics::Tally;
 use nixl_telemetry_settings::{Describe, Settings};
 
 use crate::{Agent, Batch};
@@ -22,13 +23,6 @@ pub trait Exporter: Sized + Send + 'static {
     /// Whether this exporter can do something with [`totals`](Self::totals). By default it cannot.
     const TOTALS: bool = false;
 
-    /// Whether this exporter wants its events one by one, in [`event`](Self::event), instead of in batches. By default it
-    /// does not.
-    ///
-    /// For who only adds up, and has no need to see events together: nothing is copied, and no memory is held.
-    /// [`Aggregated`](crate::Aggregated) is such an exporter.
-    const STREAMED: bool = false;
-
     /// Opens the exporter of one agent, on the thread that builds the agent.
     ///
     /// # Errors
@@ -43,30 +37,12 @@ pub trait Exporter: Sized + Send + 'static {
     /// Everything the batch holds counts as failed.
     fn export(&mut self, batch: &Batch<'_>) -> Result<(), Error>;
 
-    /// Takes one event of a batch that is under way; never called unless [`STREAMED`](Self::STREAMED) says so. It has a
-    /// timestamp only if the host gave it one. Does nothing by default.
-    ///
-    /// This is where the host waits most often: a few nanoseconds are right.
-    #[inline]
-    fn event(&mut self, event: &Event<'_>) {
-        let _ = event;
-    }
-
-    /// Ends a batch whose events came by [`event`](Self::event), and whose totals by [`totals`](Self::totals), in place of
-    /// [`export`](Self::export). Does nothing by default.
-    ///
-    /// # Errors
-    /// All events of the batch count as failed.
-    fn end_batch(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-
     /// Takes what a host counted and added up where it had no room for single events; never called unless
     /// [`TOTALS`](Self::TOTALS) says so.
     ///
     /// They stand for other events than those of any batch: a counter has to add both. They come after the
-    /// [`export`](Self::export) of their batch, on the same thread, or without one if the batch has no events; before the
-    /// [`end_batch`](Self::end_batch) of an exporter that is streamed. Only this project's host has them.
+    /// [`export`](Self::export) of their batch, on the same thread, or without one if the batch has no events. Only
+    /// this project's host has them.
     ///
     /// # Errors
     /// All of these totals count as failed.
@@ -81,6 +57,27 @@ pub trait Exporter: Sized + Send + 'static {
     /// # Errors
     /// An error is logged.
     fn flush(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether events are folded into a tally, as they come, in place of [`export`](Self::export):
+    /// [`Aggregated`](crate::Aggregated) wants that.
+    #[doc(hidden)]
+    const FOLDS: bool = false;
+
+    /// The tally to fold events into. Asked once.
+    #[doc(hidden)]
+    fn tally(&self) -> Option<Box<Tally>> {
+        None
+    }
+
+    /// Takes the events of a batch out of the tally.
+    ///
+    /// # Errors
+    /// All of them count as failed.
+    #[doc(hidden)]
+    fn publish(&mut self, tally: &mut Tally) -> Result<(), Error> {
+        let _ = tally;
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use nixl_telemetry_event::{BatchId, Event, Status, Total};
 use nixl_telemetry_log as log;
+use nixl_telemetry_metrics::Tally;
 
 use crate::{Agent, Batch, Error, Exporter, batch::Buffer};
 
@@ -19,8 +20,8 @@ pub(crate) struct Pump<E> {
     agent: Agent,
     exporter: Option<E>,
     buffer: Buffer,
-    /// Events of this batch that a streamed exporter has seen already.
-    streamed: u64,
+    /// In place of the buffer, if the exporter folds; lent out while a host announces a batch.
+    tally: Option<Box<Tally>>,
     /// The batch has more events than the buffer holds: those before these have left.
     split: bool,
     totals: Vec<Total>,
@@ -56,9 +57,10 @@ pub struct Counts {
 
 impl<E: Exporter> Pump<E> {
     pub(crate) fn new(name: &'static str, agent: Agent, exporter: Option<E>) -> Self {
-        let buffer = if exporter.is_some() && !E::STREAMED { Buffer::new() } else { Buffer::default() };
+        let buffer = if exporter.is_some() && !E::FOLDS { Buffer::new() } else { Buffer::default() };
+        let tally = exporter.as_ref().and_then(E::tally);
         let (counts, lost) = (Counts::default(), Lost::default());
-        Self { name, agent, exporter, buffer, streamed: 0, split: false, totals: Vec::new(), counts, lost }
+        Self { name, agent, exporter, buffer, tally, split: false, totals: Vec::new(), counts, lost }
     }
 
     /// Whether there is no exporter, and events are only counted.
@@ -71,22 +73,36 @@ impl<E: Exporter> Pump<E> {
     /// Not earlier: a batch that is as big as the buffer leaves when it is closed, which is when its identity is known.
     #[inline(always)]
     pub(crate) fn push(&mut self, event: &Event<'_>) -> Status {
-        self.counts.taken += 1;
-        let Some(exporter) = &mut self.exporter else {
-            self.counts.discarded += 1;
-            return Status::Unknown;
-        };
-        if E::STREAMED {
-            self.streamed += 1;
-            // A panic is caught where the host called, which costs nothing more here.
-            exporter.event(event);
+        if let Some(tally) = &mut self.tally
+            && E::FOLDS
+        {
+            // Counted when the batch ends.
+            tally.fold(event);
             return Status::Success;
         }
+        if self.exporter.is_none() {
+            self.counts.taken += 1;
+            self.counts.discarded += 1;
+            return Status::Unknown;
+        }
+        self.counts.taken += 1;
         if self.buffer.is_full() {
             self.split_batch();
         }
         self.buffer.push(event);
         Status::Success
+    }
+
+    /// Lends the tally for a batch, so that who has it need not ask for each event.
+    pub(crate) fn lend_tally(&mut self) -> Option<Box<Tally>> {
+        if E::FOLDS { self.tally.take() } else { None }
+    }
+
+    /// Takes the tally back.
+    pub(crate) fn return_tally(&mut self, tally: Option<Box<Tally>>) {
+        if E::FOLDS && tally.is_some() {
+            self.tally = tally;
+        }
     }
 
     /// Takes one total of the batch, after its events.
@@ -114,12 +130,12 @@ impl<E: Exporter> Pump<E> {
 
     /// Whether no event waits for its batch to be closed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.buffer.len() == 0 && self.streamed == 0
+        self.buffer.len() == 0 && self.tally.as_ref().is_none_or(|tally| tally.events() == 0)
     }
 
     /// Whether the next event will close the batch.
     pub(crate) fn is_full(&self) -> bool {
-        !E::STREAMED && self.buffer.is_full()
+        !E::FOLDS && self.buffer.is_full()
     }
 
     /// Exports what has been collected, if anything: the batch of this identity, if it has one.
@@ -128,8 +144,8 @@ impl<E: Exporter> Pump<E> {
     pub(crate) fn close_batch(&mut self, id: Option<BatchId<'_>>) {
         // Neither part of a batch is the batch.
         let id = if mem::take(&mut self.split) { None } else { id };
-        if E::STREAMED {
-            return self.end_stream();
+        if E::FOLDS {
+            return self.end_folded();
         }
         self.export_events(id);
         if !self.totals.is_empty() {
@@ -137,18 +153,21 @@ impl<E: Exporter> Pump<E> {
         }
     }
 
-    fn end_stream(&mut self) {
-        let events = mem::take(&mut self.streamed);
-        if events == 0 && self.totals.is_empty() {
+    fn end_folded(&mut self) {
+        let Some(tally) = &mut self.tally else { return };
+        let events = tally.events();
+        let totals = mem::take(&mut self.totals);
+        if events == 0 && totals.is_empty() {
             return;
         }
-        if !self.totals.is_empty() {
-            self.export_totals();
+        totals.iter().for_each(|total| tally.fold_total(total));
+        let aggregated = totals.iter().map(|total| total.count).fold(0, u64::saturating_add);
+        self.counts.taken += events;
+        let Some(exporter) = &mut self.exporter else { return };
+        let result = contained(|| exporter.publish(tally));
+        if aggregated > 0 {
+            self.settle_totals(aggregated, &result);
         }
-        let result = match &mut self.exporter {
-            Some(exporter) => contained(|| exporter.end_batch()),
-            None => Err(Failure::Error("it ended with the totals of the same batch".into())),
-        };
         self.settle(events, result);
     }
 
@@ -171,6 +190,7 @@ impl<E: Exporter> Pump<E> {
         self.settle(events, result);
     }
 
+    /// Counts what became of events.
     fn settle(&mut self, events: u64, result: Result<(), Failure>) {
         match result {
             Ok(()) => self.counts.exported += events,
@@ -183,6 +203,18 @@ impl<E: Exporter> Pump<E> {
         }
     }
 
+    /// Counts what became of the events behind totals.
+    fn settle_totals(&mut self, events: u64, result: &Result<(), Failure>) {
+        match result {
+            Ok(()) => self.counts.aggregated = self.counts.aggregated.saturating_add(events),
+            Err(failure) => {
+                self.counts.aggregates_failed = self.counts.aggregates_failed.saturating_add(events);
+                self.lost.aggregated = self.lost.aggregated.saturating_add(events);
+                log::error!("{self}: {failure}; the totals of {events} events are lost");
+            }
+        }
+    }
+
     #[inline(never)]
     fn export_totals(&mut self) {
         let totals = mem::take(&mut self.totals);
@@ -191,14 +223,9 @@ impl<E: Exporter> Pump<E> {
             Some(exporter) => contained(|| exporter.totals(&totals)),
             None => Err(Failure::Error("it ended with the events of the same batch".into())),
         };
-        match result {
-            Ok(()) => self.counts.aggregated = self.counts.aggregated.saturating_add(events),
-            Err(failure) => {
-                self.counts.aggregates_failed = self.counts.aggregates_failed.saturating_add(events);
-                self.lost.aggregated = self.lost.aggregated.saturating_add(events);
-                log::error!("{self}: {failure}; the totals of {events} events are lost");
-                self.give_up_after(&failure);
-            }
+        self.settle_totals(events, &result);
+        if let Err(failure) = &result {
+            self.give_up_after(failure);
         }
     }
 
@@ -224,7 +251,6 @@ impl<E: Exporter> Pump<E> {
     /// Lets go without a trace: in a forked child the batch is the parent's, and so are the sockets and files.
     pub(crate) fn abandon(&mut self) {
         self.buffer.clear();
-        self.streamed = 0;
         self.totals.clear();
         mem::forget(self.exporter.take());
     }
@@ -242,6 +268,7 @@ impl<E: Exporter> Pump<E> {
 
     fn drop_exporter(&mut self) {
         self.buffer = Buffer::default();
+        self.tally = None;
         if let Some(exporter) = self.exporter.take()
             && let Err(failure) = contained(|| {
                 drop(exporter);

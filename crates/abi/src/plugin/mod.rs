@@ -67,6 +67,16 @@ pub trait Exporter: Send + 'static {
     /// Takes one event. The host ignores the status.
     fn export(&mut self, event: &Event<'_>) -> Status;
 
+    /// Takes one event if that is a matter of arithmetic alone; if not, false, and [`export`](Self::export) is called with
+    /// it. By default it never is.
+    ///
+    /// This is called without a net: a panic in it ends the process. In exchange the host waits for nothing else.
+    #[inline(always)]
+    fn fold(&mut self, event: &Event<'_>) -> bool {
+        let _ = event;
+        false
+    }
+
     /// A flush begins (hosts from 1.5 on, ten times a second by default, events or not).
     fn batch_begin(&mut self) {}
 
