@@ -104,7 +104,7 @@ impl Prometheus {
         let kept = Arc::clone(&log);
         thread::spawn(move || lines.map_while(Result::ok).for_each(|line| add_line(&kept, &line)));
         let server = Self { process, address, log, _folder: folder };
-        server.wait(|| (server.request("/-/ready")?.0 == 200).then_some(()), || "it is not ready".to_owned());
+        server.wait(|| (http_get(address, "/-/ready")?.0 == 200).then_some(()), || "it is not ready".to_owned());
         server
     }
 
@@ -168,22 +168,11 @@ impl Prometheus {
 
     /// The field `data` of what the API answers.
     fn get(&self, path: &str) -> Value {
-        let (status, body) = self.request(path).unwrap_or_else(|| panic!("no answer to {path}:\n{}", text(&self.log)));
+        let (status, body) =
+            http_get(self.address, path).unwrap_or_else(|| panic!("no answer to {path}:\n{}", text(&self.log)));
         let answer: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"));
         assert!(status == 200 && answer["status"] == "success", "{path}: {answer}");
         answer["data"].clone()
-    }
-
-    /// The status and body of an answer to GET; `None` if there is none.
-    fn request(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(self.address).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        // Of HTTP/1.0 there are no chunks, and the body ends with the connection.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
     fn wait<T>(&self, mut ready: impl FnMut() -> Option<T>, complaint: impl FnOnce() -> String) -> T {
@@ -211,6 +200,18 @@ impl Sample {
     pub fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
+}
+
+/// The status and body of an answer to GET; `None` if there is none.
+pub fn http_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    // Of HTTP/1.0 there are no chunks, and the body ends with the connection.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
 /// The address, if this is the line of the log that says it.

@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeSet,
-    fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -16,7 +15,8 @@ use std::{
 
 use nixl_telemetry_e2e::prometheus::{Prometheus, program};
 use nixl_telemetry_event::{Event, Kind};
-use nixl_telemetry_metrics::{Buckets, FAMILIES, Labels, Live, Publisher, Snapshot, Source, Tally};
+use nixl_telemetry_metrics::encode::{Format, Series, encode};
+use nixl_telemetry_metrics::{Buckets, Labels, Live, Publisher, Snapshot, Tally};
 use nixl_telemetry_testkit::{self as testkit, workspace_root};
 use serde_json::Value;
 
@@ -68,17 +68,28 @@ fn each_rule_has_a_test_and_each_alert_an_explanation() {
     }
 }
 
-/// Everything that can be asked for has an answer, where there is traffic and everything goes wrong that can.
 #[test]
-fn no_panel_and_no_rule_is_empty() {
-    let Some(program) = testkit::require("rules and dashboards", program("prometheus")) else { return };
+fn no_panel_and_no_rule_is_empty_of_text() {
+    no_panel_and_no_rule_is_empty(Format::Text);
+}
+
+/// In which the bounds of buckets are written otherwise.
+#[test]
+fn no_panel_and_no_rule_is_empty_of_openmetrics() {
+    no_panel_and_no_rule_is_empty(Format::OpenMetrics);
+}
+
+/// Everything that can be asked for has an answer, where there is traffic and everything goes wrong that can.
+fn no_panel_and_no_rule_is_empty(format: Format) {
+    let test = format!("rules and dashboards of {format:?}");
+    let Some(program) = testkit::require(&test, program("prometheus")) else { return };
     let mut agents = [Agent::new("prefill-0", "0"), Agent::new("prefill-1", "1"), Agent::new("stuck", "2")];
-    let busy = serve(move || {
+    let busy = serve(format, move || {
         let [first, second, stuck] = &mut agents;
         first.work(1);
         second.work(3);
         stuck.fail();
-        page(&agents)
+        page(format, &agents)
     });
     let server = Prometheus::start(&program, &configuration(&[busy, serve_once()]));
 
@@ -205,54 +216,20 @@ impl Agent {
 }
 
 /// The metrics of all agents, as an exporter serves them.
-fn page(agents: &[Agent]) -> String {
-    let mut page = String::new();
-    for family in &FAMILIES {
-        writeln!(page, "# TYPE {} {}", family.name, format!("{:?}", family.kind()).to_lowercase()).unwrap();
-        for Agent { labels, snapshot, .. } in agents {
-            let mut sample = |suffix: &str, label: &str, value: u64| {
-                writeln!(page, "{}{suffix}{{{}{label}}} {value}", family.name, labels.before()).unwrap();
-            };
-            match family.source {
-                Source::Counter(kind) => sample("", "", snapshot.counter(kind)),
-                Source::Gauge(kind) => sample("", "", snapshot.gauge(kind)),
-                Source::Errors => {
-                    for (kind, status) in Kind::ALL.into_iter().filter_map(|kind| Some((kind, kind.status()?.label()?)))
-                    {
-                        sample("", &format!(",status=\"{status}\""), snapshot.counter(kind));
-                    }
-                }
-                Source::Named => {
-                    for named in &snapshot.named {
-                        sample("", &format!(",event=\"{}\"", named.name), named.sum);
-                    }
-                }
-                Source::Histogram(kind) => {
-                    let histogram = snapshot.histogram(kind).unwrap();
-                    let bounds = histogram.buckets.bounds().iter().map(f64::to_string).chain(["+Inf".to_owned()]);
-                    let mut count = 0;
-                    for (bound, more) in bounds.zip(&histogram.classic) {
-                        count += more;
-                        sample("_bucket", &format!(",le=\"{bound}\""), count);
-                    }
-                    sample("_sum", "", histogram.sum);
-                    sample("_count", "", count);
-                }
-                Source::AccountCounter(of) | Source::AccountGauge(of) => sample("", "", of(&snapshot.account)),
-                Source::AccountTime(of) => sample("", "", of(&snapshot.account) / 1_000_000),
-            }
-        }
-    }
+fn page(format: Format, agents: &[Agent]) -> Vec<u8> {
+    let series: Vec<_> = agents.iter().map(|Agent { labels, snapshot, .. }| Series { labels, snapshot }).collect();
+    let mut page = Vec::new();
+    encode(format, &series, &mut page);
     page
 }
 
 /// Serves a page, made anew for each request, to whoever asks, as long as the test runs.
-fn serve(mut page: impl FnMut() -> String + Send + 'static) -> SocketAddr {
+fn serve(format: Format, mut page: impl FnMut() -> Vec<u8> + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         loop {
-            answer(&listener, &page());
+            answer(&listener, format, &page());
         }
     });
     address
@@ -262,15 +239,19 @@ fn serve(mut page: impl FnMut() -> String + Send + 'static) -> SocketAddr {
 fn serve_once() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    thread::spawn(move || answer(&listener, ""));
+    thread::spawn(move || answer(&listener, Format::Text, b""));
     address
 }
 
 /// Answers one connection. Prometheus may have given up waiting.
-fn answer(listener: &TcpListener, page: &str) {
+fn answer(listener: &TcpListener, format: Format, page: &[u8]) {
     let (mut stream, _) = listener.accept().unwrap();
     let request = BufReader::new(&stream).lines().map_while(Result::ok);
     request.take_while(|line| !line.is_empty()).for_each(drop);
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
-    let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{page}", page.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        format.content_type(),
+        page.len()
+    );
+    let _ = stream.write_all(&[head.as_bytes(), page].concat());
 }
