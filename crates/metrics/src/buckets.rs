@@ -112,8 +112,8 @@ impl Buckets {
     /// The most bounds there can be.
     pub const MOST: usize = 4096;
 
-    /// Buckets with these upper bounds: finite, above zero, each above the one before, [`MOST`](Self::MOST) at most. What is
-    /// above all of them has one bucket more.
+    /// Buckets with these upper bounds: finite, above zero, each above the one before in its first 15 digits,
+    /// [`MOST`](Self::MOST) at most. What is above all of them has one bucket more.
     ///
     /// # Errors
     /// Names the first bound that is out of order.
@@ -124,6 +124,9 @@ impl Buckets {
                 "a finite number above 0"
             } else if i > 0 && bound <= bounds[i - 1] {
                 "a number above the one before it"
+            } else if i > 0 && bound <= bounds[i - 1] * (1.0 + 2e-15) {
+                // Prometheus' text shows 16 digits, and no two series of a histogram may look the same there.
+                "a number above the one before it in its first 15 digits"
             } else if i >= Self::MOST {
                 "at most 4096 bounds"
             } else {
@@ -254,6 +257,10 @@ mod tests {
             ("1,inf", "bound 2 is \"inf\": expected a finite number above 0"),
             ("5,5", "bound 2 is \"5\": expected a number above the one before it"),
             ("5,4", "bound 2 is \"4\": expected a number above the one before it"),
+            (
+                "0.1,0.10000000000000002",
+                "bound 2 is \"0.10000000000000002\": expected a number above the one before it in its first 15 digits",
+            ),
         ] {
             assert_eq!(Buckets::parse(list).unwrap_err().to_string(), message);
         }

@@ -6,6 +6,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::WebConfig;
 
+/// A year is for ever, and a time that can be calculated with.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Where and how a [`Server`](crate::Server) serves.
 #[derive(Debug)]
 pub struct Options {
@@ -34,6 +37,16 @@ impl Options {
             limits: Limits::default(),
             web: WebConfig::default(),
         }
+    }
+
+    /// The same, with times that can be added to now.
+    pub(crate) fn bounded(mut self) -> Self {
+        let limits = &mut self.limits;
+        let times = [&mut self.retry, &mut limits.head, &mut limits.idle, &mut limits.stall, &mut limits.answer];
+        for time in times.into_iter().chain(&mut self.tick) {
+            *time = (*time).min(FOR_EVER);
+        }
+        self
     }
 }
 

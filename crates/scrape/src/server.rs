@@ -141,6 +141,7 @@ struct Worker<S> {
 
 impl<S: Service> Worker<S> {
     fn new(options: Options, service: S) -> Result<Self, StartError> {
+        let options = options.bounded();
         let listeners = Listeners::new(&options.addresses).ok_or(StartError::NoAddress)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = wake.map_err(|error| StartError::Thread(error.into()))?;

@@ -152,3 +152,50 @@ impl<S: Service> Site<S> {
         response.write(framing, &self.headers, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, Refused, Request, request};
+
+    /// Shows the room it was given, and then needs more.
+    struct Room;
+
+    impl Service for Room {
+        fn metrics(&mut self, request: &Request<'_>, _: &Stats, body: &mut Vec<u8>) -> Result<(), Refused> {
+            let text =
+                format!("{:?} with {}", request.format(), if body.capacity() < 5000 { "little" } else { "plenty" });
+            body.extend_from_slice(text.as_bytes());
+            body.reserve(5000);
+            Ok(())
+        }
+
+        fn formats(&self) -> &'static [Format] {
+            &[Format::Text]
+        }
+    }
+
+    fn ask(site: &mut Site<Room>, target: &str) -> String {
+        let input = format!("GET {target} HTTP/1.0\r\nAccept: application/openmetrics-text, text/plain;q=0.1\r\n\r\n");
+        let head = request::parse(input.as_bytes(), &Limits::default(), site.formats()).unwrap().unwrap();
+        let mut out = Vec::new();
+        site.answer(&head, false, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_room_of_a_scrape_is_that_of_the_next_and_the_format_one_the_service_has() {
+        let mut site = Site::new(Room, Arc::new(Stats::new()), None, String::new());
+        assert!(ask(&mut site, "/metrics").ends_with("\r\n\r\nText with little"));
+        assert!(ask(&mut site, "/metrics").ends_with("\r\n\r\nText with plenty"));
+    }
+
+    #[test]
+    fn one_who_stands_by_is_healthy_and_not_ready() {
+        let mut site = Site::new(Room, Arc::new(Stats::new()), None, String::new());
+        assert!(ask(&mut site, "/-/ready").starts_with("HTTP/1.1 503 "));
+        assert!(ask(&mut site, "/-/healthy").starts_with("HTTP/1.1 200 "));
+        site.is_ready = true;
+        assert!(ask(&mut site, "/-/ready").starts_with("HTTP/1.1 200 "));
+    }
+}

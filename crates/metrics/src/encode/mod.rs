@@ -41,9 +41,10 @@ use self::{openmetrics::OpenMetrics, protobuf::Protobuf, text::Text};
 pub enum Format {
     /// Prometheus text 0.0.4.
     Text,
-    /// OpenMetrics 1.0, as text.
+    /// OpenMetrics 1.0, as text. Two counters, `agent_xfer_time_total` and `agent_xfer_post_time_total`, are of type
+    /// `unknown` there: without `_total`, as OpenMetrics names a counter's family, they would be what NIXL's gauges are.
     OpenMetrics,
-    /// Messages `io.prometheus.client.MetricFamily`, each with its length before it.
+    /// Messages `io.prometheus.client.MetricFamily`, each with its length before it. Counters and gauges are `f64`.
     Protobuf,
 }
 

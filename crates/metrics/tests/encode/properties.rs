@@ -47,10 +47,6 @@ type Expected = (BTreeMap<Kind, u64>, BTreeMap<Kind, u64>, BTreeMap<String, u64>
 
 fn replay(readings: &[Reading]) -> Expected {
     let mut expected = Expected::default();
-    let mut add = |name: String, value: u64| {
-        let sum: &mut u64 = expected.2.entry(name).or_default();
-        *sum = sum.wrapping_add(value);
-    };
     for reading in readings {
         match reading {
             Reading::Kind(kind, value) => {
@@ -59,8 +55,10 @@ fn replay(readings: &[Reading]) -> Expected {
                 *sum = sum.wrapping_add(*value);
                 expected.1.insert(kind, *value);
             }
-            // What a name is cut at is up to the event.
-            Reading::Name(name, value) => add(Event::backend(name, *value).name().to_string(), *value),
+            Reading::Name(name, value) => {
+                let sum = expected.2.entry(name.clone()).or_default();
+                *sum = sum.wrapping_add(*value);
+            }
         }
     }
     expected
@@ -144,14 +142,19 @@ fn check_protobuf(families: &[Node], (sums, last, named): &Expected, readings: &
                 let expected = last.get(&kind).copied().unwrap_or(0);
                 assert_eq!(metrics[0].one("gauge").one("value").double(), expected as f64);
             }
-            Source::Errors => assert_eq!(metrics.len(), 12),
-            Source::Named => {
-                let last_label = |metric: &&Node| metric.all("label").last().unwrap().one("value").text().to_owned();
-                let value = |metric: &&Node| metric.one("counter").one("value").double();
-                let found: BTreeMap<_, _> = metrics.iter().map(|metric| (last_label(metric), value(metric))).collect();
-                assert_eq!(found, named.iter().map(|(name, sum)| (name.clone(), *sum as f64)).collect());
+            Source::Errors => {
+                let found = by_last_label(&metrics);
+                assert_eq!(found.len(), 12);
+                for (status, value) in found {
+                    let kind = Kind::from_name(&format!("agent_err_{status}")).unwrap();
+                    assert_eq!(value, sum(kind) as f64);
+                }
             }
-            Source::Histogram(kind) => check_native(metrics[0].one("histogram"), &values(readings, kind)),
+            Source::Named => {
+                let expected = named.iter().map(|(name, sum)| (name.clone(), *sum as f64)).collect();
+                assert_eq!(by_last_label(&metrics), expected);
+            }
+            Source::Histogram(kind) => check_histogram(metrics[0].one("histogram"), &values(readings, kind), sum(kind)),
             Source::AccountCounter(_) | Source::AccountGauge(_) | Source::AccountTime(_) => {
                 assert_eq!(metrics.len(), 1)
             }
@@ -159,8 +162,26 @@ fn check_protobuf(families: &[Node], (sums, last, named): &Expected, readings: &
     }
 }
 
-fn check_native(histogram: &Node, values: &[u64]) {
+/// The values of counters, by the label that the family adds.
+fn by_last_label(metrics: &[&Node]) -> BTreeMap<String, f64> {
+    let pair = |metric: &&Node| {
+        let label = metric.all("label").last().unwrap().one("value").text().to_owned();
+        (label, metric.one("counter").one("value").double())
+    };
+    let found: BTreeMap<_, _> = metrics.iter().map(pair).collect();
+    assert_eq!(found.len(), metrics.len(), "each is there once");
+    found
+}
+
+fn check_histogram(histogram: &Node, values: &[u64], sum: u64) {
     assert_eq!(histogram.one("sample_count").uint(), values.len() as u64);
+    assert_eq!(histogram.one("sample_sum").double(), sum as f64);
+    assert_eq!(histogram.all("bucket").count(), 19);
+    for bucket in histogram.all("bucket") {
+        let bound = bucket.one("upper_bound").double();
+        let below = values.iter().filter(|value| **value as f64 <= bound).count() as u64;
+        assert_eq!(bucket.one("cumulative_count").uint(), below, "{bound}");
+    }
     assert_eq!(histogram.one("schema").sint(), 3);
     assert_eq!(histogram.one("zero_count").uint(), values.iter().filter(|value| **value == 0).count() as u64);
     let mut deltas = histogram.all("positive_delta").map(Node::sint);

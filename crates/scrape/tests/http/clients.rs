@@ -81,11 +81,15 @@ fn one_who_does_not_finish_is_told_so() {
     assert_eq!(later.get("/metrics").status, 200);
     later.send("GET");
     assert_eq!(later.answer().status, 408);
-    assert_eq!(server.stats().bad_requests(), 2);
+
+    let mut ahead = Client::connect(address);
+    ahead.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\nGET");
+    assert_eq!((ahead.answer().status, ahead.answer().status), (200, 408));
+    assert_eq!(server.stats().bad_requests(), 3);
 
     // There is nothing to say to one who has said nothing.
     assert!(Client::connect(address).rest().is_empty());
-    assert_eq!(server.stats().bad_requests(), 2);
+    assert_eq!(server.stats().bad_requests(), 3);
 }
 
 #[test]
@@ -122,16 +126,18 @@ fn one_who_does_not_read_delays_nobody() {
 
 #[test]
 fn one_who_does_not_read_is_given_up() {
-    let limits = Limits { connections: 1, stall: Duration::from_millis(50), ..Limits::default() };
-    let (server, address) = serve(limited(limits));
-    let mut deaf = deaf(&server, address);
-    wait_until("there is room", || {
-        let mut other = Client::connect(address);
-        other.try_send("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-        other.rest().starts_with(b"HTTP/1.1 200 ")
-    });
-    assert!(deaf.rest().len() < LARGE);
-    assert_eq!(server.stats().body_bytes(), 5);
+    let (short, long) = (Duration::from_millis(50), Duration::MAX);
+    for (stall, answer) in [(short, long), (long, short)] {
+        let (server, address) = serve(limited(Limits { connections: 1, stall, answer, ..Limits::default() }));
+        let mut deaf = deaf(&server, address);
+        wait_until("there is room", || {
+            let mut other = Client::connect(address);
+            other.try_send("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            other.rest().starts_with(b"HTTP/1.1 200 ")
+        });
+        assert!(deaf.rest().len() < LARGE);
+        assert_eq!(server.stats().body_bytes(), 5);
+    }
 }
 
 #[test]
@@ -143,4 +149,17 @@ fn one_who_reads_gets_everything() {
     assert_eq!(answer.body.len(), SIZE);
     assert!(answer.body.chunks(17).all(|line| b"0123456789abcdef\n".starts_with(line)));
     wait_until("counted", || server.stats().body_bytes() == SIZE as u64);
+}
+
+#[test]
+fn limits_may_be_none() {
+    let long = Duration::MAX;
+    let limits = Limits { head: long, idle: long, stall: long, answer: long, ..Limits::default() };
+    let (_server, address) = serve(Options { limits, retry: long, tick: Some(long), ..options() });
+    let mut client = Client::connect(address);
+    assert_eq!((client.get("/metrics").status, client.get("/metrics").status), (200, 200));
+
+    let limits = Limits { connections: 0, head_bytes: 0, headers: 0, ..Limits::default() };
+    let (_server, address) = serve(limited(limits));
+    assert_eq!(Client::connect(address).answer().status, 503);
 }
