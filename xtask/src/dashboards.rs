@@ -89,6 +89,10 @@ mod tests {
                 assert!(!expressions.is_empty(), "{title} asks nothing");
                 for expression in expressions {
                     assert!(!expression.contains('<'), "{title}: {expression}");
+                    for word in expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+                        let is_metric = word.starts_with("agent_") && word != "agent_name" || word.starts_with("nixl_");
+                        assert!(!is_metric || grafana::families(word).count() == 1, "{title}: there is no {word}");
+                    }
                     for word in expression.split('$').skip(1) {
                         let word: String = word.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                         let built_in = ["__rate_interval", "__range"].contains(&word.as_str());
