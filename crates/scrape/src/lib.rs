@@ -12,6 +12,8 @@
 //! | `/-/healthy`, `/-/ready` | 200 |
 //! | `/` | a page with a link |
 //!
+//! [`endpoint`] has what exporters share that are scraped: their settings, and what the server says of itself.
+//!
 //! ```
 //! use std::{io::Write as _, net::SocketAddr};
 //!
@@ -35,6 +37,7 @@
 
 mod auth;
 mod connection;
+pub mod endpoint;
 mod guarded;
 mod listen;
 mod negotiate;
@@ -50,7 +53,7 @@ mod transport;
 mod web_config;
 
 pub use listen::ListenError;
-pub use negotiate::Format;
+pub use nixl_telemetry_metrics::encode::Format;
 pub use options::{Limits, Options};
 pub use request::Request;
 pub use server::{Server, StartError};

@@ -2,32 +2,7 @@
 
 //! What a client wants: the format, and whether compressed.
 
-/// A format of Prometheus, in which metrics are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Prometheus' text, version 0.0.4.
-    Text,
-    /// OpenMetrics' text, version 1.0.0.
-    OpenMetrics,
-    /// Messages `io.prometheus.client.MetricFamily`, each after its length.
-    Protobuf,
-}
-
-impl Format {
-    /// All formats, the one that everybody understands first.
-    pub const ALL: [Self; 3] = [Self::Text, Self::OpenMetrics, Self::Protobuf];
-
-    /// What the header `Content-Type` says of it.
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Self::Protobuf => {
-                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
-            }
-        }
-    }
-}
+use nixl_telemetry_metrics::encode::Format;
 
 /// How much a client wants something: how closely it named it, then how it rates it, in thousandths.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

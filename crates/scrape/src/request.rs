@@ -4,7 +4,7 @@
 //!
 //! No bytes make it panic, and it needs no more memory than for the headers that are allowed.
 
-use crate::{Limits, negotiate, negotiate::Format};
+use crate::{Format, Limits, negotiate};
 
 /// A request for metrics, as a [`Service`](crate::Service) sees it.
 #[derive(Clone, Copy, Debug)]

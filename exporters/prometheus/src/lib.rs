@@ -1,28 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Shows NIXL telemetry as Prometheus metrics over HTTP: `NIXL_TELEMETRY_EXPORTER=prometheus`.
+//! Shows the NIXL telemetry of a process as Prometheus metrics over HTTP: `NIXL_TELEMETRY_EXPORTER=prometheus`.
+//!
+//! It stands in for NIXL's exporter of the same name: same variables, same address, same metrics. All agents of a process
+//! are shown by one server, which ends with the last of them. Events are added up as they come; a scrape looks at the sums
+//! without being in their way.
 
 #![forbid(unsafe_code)]
+
+mod page;
+mod server;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use nixl_telemetry_sdk::metrics::{Aggregated, Buckets, HISTOGRAM_BUCKETS, Live, MetricsExporter, Publisher, Tally};
-use nixl_telemetry_sdk::{Agent, Describe, Error, Settings, export_plugin};
+use nixl_telemetry_scrape::endpoint;
+use nixl_telemetry_sdk::metrics::{AGENT_LABEL, Buckets, HISTOGRAM_BUCKETS, LABELS, Live, Publisher, Tally};
+use nixl_telemetry_sdk::{Agent, Aggregated, Describe, Error, MetricsExporter, Settings, export_plugin};
 
-/// The exporter of one agent.
+use crate::server::Place;
+
+/// The exporter of one agent: its sums, and its place on the page that the process serves.
 struct Prometheus {
     buckets: Arc<Buckets>,
     publisher: Publisher,
+    _place: Place,
 }
 
 impl MetricsExporter for Prometheus {
-    const SETTINGS: &'static [&'static dyn Describe] = &[&HISTOGRAM_BUCKETS];
+    const SETTINGS: &'static [&'static dyn Describe] =
+        &[&endpoint::PORT, &endpoint::LOCAL, &endpoint::WEB_CONFIG, &HISTOGRAM_BUCKETS, &LABELS, &AGENT_LABEL];
 
-    fn open(_agent: &Agent, settings: &Settings) -> Result<Self, Error> {
+    fn open(agent: &Agent, settings: &Settings) -> Result<Self, Error> {
         let buckets: Arc<Buckets> = settings.get(&HISTOGRAM_BUCKETS)?.value.into();
-        let (publisher, _live) = Live::new(Arc::clone(&buckets), now_us());
-        Ok(Self { buckets, publisher })
+        let mut labels = vec![("hostname".to_owned(), agent.hostname().to_owned())];
+        labels.extend(settings.get(&AGENT_LABEL)?.value.show(agent).map(|name| ("agent_name".to_owned(), name)));
+        labels.extend(settings.get(&LABELS)?.value.resolve(settings)?);
+        let options = endpoint::options(settings)?;
+
+        let (publisher, live) = Live::new(Arc::clone(&buckets), now_us());
+        let place = Place::take(options, labels, agent.instance(), live, &buckets)?;
+        Ok(Self { buckets, publisher, _place: place })
     }
 
     fn buckets(&self) -> Arc<Buckets> {
@@ -40,3 +58,6 @@ fn now_us() -> u64 {
 }
 
 export_plugin!("prometheus", Aggregated<Prometheus>);
+
+#[cfg(test)]
+mod tests;

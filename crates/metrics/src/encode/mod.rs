@@ -76,6 +76,9 @@ pub struct Encoder<'a> {
 }
 
 impl Format {
+    /// All formats, the one that everybody understands first.
+    pub const ALL: [Self; 3] = [Self::Text, Self::OpenMetrics, Self::Protobuf];
+
     /// The media type, as the header `Content-Type` of HTTP has it.
     pub const fn content_type(self) -> &'static str {
         match self {
