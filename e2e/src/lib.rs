@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod dashboards;
 pub mod prometheus;
 mod rows;
 pub mod strand;

@@ -7,7 +7,8 @@
 //! use nixl_telemetry_testkit::require;
 //!
 //! let Some(binary) = require("my test", program("prometheus")) else { return };
-//! let server = Prometheus::start(&binary, "scrape_configs: [{job_name: a, static_configs: [{targets: ['127.0.0.1:9']}]}]");
+//! let config = "scrape_configs: [{job_name: a, static_configs: [{targets: ['127.0.0.1:9']}]}]";
+//! let server = Prometheus::start(&binary, config, &[]);
 //! let samples = server.wait_for("up", |samples| !samples.is_empty());
 //! assert_eq!((samples[0].label("job"), samples[0].value), ("a", 0.0));
 //! ```
@@ -72,11 +73,11 @@ pub fn program(name: &str) -> Result<PathBuf, Missing> {
 }
 
 impl Prometheus {
-    /// Starts a server with this configuration, in YAML, and waits until it answers.
+    /// Starts a server with this configuration, in YAML, and with more flags, and waits until it answers.
     ///
     /// # Panics
     /// If it does not start.
-    pub fn start(program: &Path, config: &str) -> Self {
+    pub fn start(program: &Path, config: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("the temporary folder is writable");
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, config).expect("the folder is writable");
@@ -84,6 +85,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
             .arg("--web.listen-address=127.0.0.1:0")
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -131,6 +133,14 @@ impl Prometheus {
     pub fn wait_for(&self, expression: &str, mut is_right: impl FnMut(&[Sample]) -> bool) -> Vec<Sample> {
         let right = || Some(self.query(expression)).filter(|samples| is_right(samples));
         self.wait(right, || format!("{expression} is {:#?}", self.query(expression)))
+    }
+
+    /// Asks again and again until an expression evaluates to anything finite: until whoever looks at it sees something.
+    ///
+    /// # Panics
+    /// If that does not happen within a minute.
+    pub fn wait_for_numbers(&self, expression: &str) {
+        self.wait_for(expression, |samples| samples.iter().any(|sample| sample.value.is_finite()));
     }
 
     /// Asks again and again until something is so. The complaint is for the panic.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Our prometheus exporter behind our collector, scraped by a real Prometheus, which finds what the agents did; and NIXL's
-//! own, of which it finds the same.
+//! Our prometheus exporter behind our collector, scraped by a real Prometheus, which finds what the agents did, and has an
+//! answer for every panel; and NIXL's own, of which it finds the same.
 
 use std::{
     fs,
@@ -13,6 +13,7 @@ use std::{
 };
 
 use nixl_telemetry_e2e::{
+    dashboards::panels,
     prometheus::{Prometheus, http_get, program},
     run_apart,
 };
@@ -34,7 +35,15 @@ fn over_http() {
 fn nixls_own() {
     let test = "prometheus of NIXL 1.5.1 in our host, scraped";
     let Some(release) = testkit::require(test, testkit::nixl_release("1.5.1")) else { return };
-    scraped(test, &release.join(".nixl_cu12.mesonpy.libs/plugins"), "", "scheme: http", &[]);
+    let lacking = [("LACKING", Path::new("nixl_telemetry_exporter"))];
+    scraped(test, &release.join(".nixl_cu12.mesonpy.libs/plugins"), "", "scheme: http", &lacking);
+}
+
+/// Where Prometheus keeps them, it asks for another format.
+#[test]
+fn with_native_histograms() {
+    let native = [("NATIVE", Path::new("y"))];
+    scraped("prometheus in our host, native histograms", &ours(), "", "scheme: http", &native);
 }
 
 #[test]
@@ -118,20 +127,18 @@ fn agents() {
             .expect("telemetry is on")
     };
     let (writer, reader) = (agent("writer"), agent("reader"));
-    let refused = std::env::var("REFUSED").ok();
+    let (refused, native) = (std::env::var("REFUSED").ok(), std::env::var_os("NATIVE"));
     let job = |name: &str, how: &str| {
         format!("- {{ job_name: {name}, {how}, static_configs: [{{ targets: ['{address}'] }}] }}\n")
     };
     let jobs = job("nixl", &variable("JOB")) + &refused.as_ref().map(|how| job("refused", how)).unwrap_or_default();
-    let config = format!("global: {{ scrape_interval: 200ms }}\nscrape_configs:\n{jobs}");
-    let server = Prometheus::start(Path::new(&variable("PROMETHEUS")), &config);
-    let all_of = |metric: &str, expected: [(&str, u64); 2]| {
-        let expected = expected.map(|(agent, value)| (agent.to_owned(), value as f64));
-        server.wait_for(&format!("sort_desc({metric})"), |samples| {
-            let found = samples.iter().map(|sample| (sample.label("agent_name").to_owned(), sample.value));
-            found.eq(expected.iter().cloned())
-        });
-    };
+    let flags: Vec<_> = native.iter().map(|_| "--enable-feature=native-histograms").collect();
+    let rules = testkit::workspace_root().join("deploy/prometheus/rules.yml");
+    let rules = rules.display();
+    let config = format!(
+        "global: {{ scrape_interval: 200ms, evaluation_interval: 200ms }}\nrule_files: ['{rules}']\nscrape_configs:\n{jobs}"
+    );
+    let server = Prometheus::start(Path::new(&variable("PROMETHEUS")), &config, flags.as_slice());
     // All is there from the beginning, and zero, or what happens before the first scrape would be in no rate.
     server.wait_for("agent_tx_bytes_total", |samples| {
         samples.len() == 2 && samples.iter().all(|sample| sample.value == 0.0 && sample.label("job") == "nixl")
@@ -146,20 +153,21 @@ fn agents() {
         }
         assert!(writer.flush(Duration::from_secs(10)));
         bytes += 1000;
-        all_of("agent_tx_bytes_total", [("writer", bytes), ("reader", 0)]);
-        all_of("agent_tx_requests_num_total", [("writer", round * 1000 + 1), ("reader", 0)]);
+        wait_for(&server, "agent_tx_bytes_total", [("writer", bytes), ("reader", 0)]);
+        wait_for(&server, "agent_tx_requests_num_total", [("writer", round * 1000 + 1), ("reader", 0)]);
     }
     let read = Transfer { direction: Direction::Read, bytes: 7, post_time_us: 2, transfer_time_us: 9_000_000 };
     reader.recorder().transfer(read);
     reader.recorder().error(Status::NotFound);
     assert!(reader.flush(Duration::from_secs(10)));
-    all_of("agent_rx_bytes_total", [("reader", 7), ("writer", 0)]);
-    all_of("agent_errors_total{status=\"not_found\"}", [("reader", 1), ("writer", 0)]);
-    all_of("agent_xfer_time_us_count", [("writer", 3001), ("reader", 1)]);
-    all_of("agent_xfer_time_us_sum", [("reader", 9_000_000), ("writer", 120_040)]);
-    all_of("agent_xfer_time_us_bucket{le=\"+Inf\"}", [("writer", 3001), ("reader", 1)]);
-    // Bounds are numbers with a point in OpenMetrics, which Prometheus asks for.
-    all_of(r#"agent_xfer_time_us_bucket{le=~"50(\\.0)?"}"#, [("writer", 3001), ("reader", 0)]);
+    wait_for(&server, "agent_rx_bytes_total", [("reader", 7), ("writer", 0)]);
+    wait_for(&server, "agent_errors_total{status=\"not_found\"}", [("reader", 1), ("writer", 0)]);
+    if native.is_some() {
+        native_histograms(&server);
+    } else {
+        classic_histograms(&server);
+        nothing_is_empty(&server);
+    }
 
     if let Ok(promtool) = std::env::var("PROMTOOL") {
         assert_eq!(
@@ -179,6 +187,46 @@ fn agents() {
 
     drop((writer, reader));
     server.wait_for("up", |samples| samples.iter().all(|sample| sample.value == 0.0));
+}
+
+/// Waits until the values of both agents are these, the greater one first.
+fn wait_for(server: &Prometheus, expression: &str, expected: [(&str, u64); 2]) {
+    let expected = expected.map(|(agent, value)| (agent.to_owned(), value as f64));
+    server.wait_for(&format!("sort_desc({expression})"), |samples| {
+        let found = samples.iter().map(|sample| (sample.label("agent_name").to_owned(), sample.value));
+        found.eq(expected.iter().cloned())
+    });
+}
+
+fn classic_histograms(server: &Prometheus) {
+    wait_for(server, "agent_xfer_time_us_count", [("writer", 3001), ("reader", 1)]);
+    wait_for(server, "agent_xfer_time_us_sum", [("reader", 9_000_000), ("writer", 120_040)]);
+    wait_for(server, "agent_xfer_time_us_bucket{le=\"+Inf\"}", [("writer", 3001), ("reader", 1)]);
+    // Bounds are numbers with a point in OpenMetrics, which Prometheus asks for.
+    wait_for(server, r#"agent_xfer_time_us_bucket{le=~"50(\\.0)?"}"#, [("writer", 3001), ("reader", 0)]);
+}
+
+fn native_histograms(server: &Prometheus) {
+    wait_for(server, "histogram_count(agent_xfer_time_us)", [("writer", 3001), ("reader", 1)]);
+    wait_for(server, "histogram_sum(agent_xfer_time_us)", [("reader", 9_000_000), ("writer", 120_040)]);
+    for quantile in ["0.01", "0.5", "0.99"] {
+        // All took 40 us; no bound had to be set for that.
+        let found = server.query(&format!("histogram_quantile({quantile}, agent_xfer_time_us{{agent_name='writer'}})"));
+        assert!(found.len() == 1 && (37.0..43.0).contains(&found[0].value), "{quantile}: {found:?}");
+    }
+}
+
+/// Every panel and every recording rule has an answer.
+fn nothing_is_empty(server: &Prometheus) {
+    // What a backend reports has no place in NIXL 1.5.
+    let mut lacking = vec!["agent_backend_events".to_owned()];
+    lacking.extend(std::env::var("LACKING"));
+    let is_there = |expression: &String| !lacking.iter().any(|metric| expression.contains(metric));
+    let records = server.rules().into_iter().filter(|rule| rule["type"] == "recording");
+    let records = records.map(|rule| rule["name"].as_str().expect("a name").to_owned());
+    for expression in records.chain(panels("nixl-overview")).filter(is_there) {
+        server.wait_for_numbers(&expression);
+    }
 }
 
 fn sent(bytes: u64) -> Transfer {

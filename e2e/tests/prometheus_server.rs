@@ -13,7 +13,10 @@ use std::{
     thread,
 };
 
-use nixl_telemetry_e2e::prometheus::{Prometheus, program};
+use nixl_telemetry_e2e::{
+    dashboards::{annotations, panels},
+    prometheus::{Prometheus, program},
+};
 use nixl_telemetry_event::{Event, Kind};
 use nixl_telemetry_metrics::encode::{Format, Series, encode};
 use nixl_telemetry_metrics::{Buckets, Labels, Live, Publisher, Snapshot, Tally};
@@ -91,7 +94,7 @@ fn no_panel_and_no_rule_is_empty(format: Format) {
         stuck.fail();
         page(format, &agents)
     });
-    let server = Prometheus::start(&program, &configuration(&[busy, serve_once()]));
+    let server = Prometheus::start(&program, &configuration(&[busy, serve_once()]), &[]);
 
     // All but the one that needs minutes to see that traffic has stopped, which promtool tests.
     let expected: BTreeSet<_> = alerts(&server).map(|alert| text(&alert, "name")).collect();
@@ -116,8 +119,10 @@ fn no_panel_and_no_rule_is_empty(format: Format) {
     }
     let records = server.rules().into_iter().filter(|rule| rule["type"] == "recording").map(|rule| text(&rule, "name"));
     let mut asked = 0;
-    for expression in records.chain(panels()) {
-        server.wait_for(&expression, |samples| samples.iter().any(|sample| sample.value.is_finite()));
+    let dashboards = ["nixl-overview", "nixl-ranks"];
+    let shown = dashboards.into_iter().flat_map(|name| [panels(name), annotations(name)].concat());
+    for expression in records.chain(shown) {
+        server.wait_for_numbers(&expression);
         asked += 1;
     }
     assert!(asked > 60, "only {asked} expressions were tried");
@@ -129,25 +134,6 @@ fn alerts(server: &Prometheus) -> impl Iterator<Item = Value> {
 
 fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}")).to_owned()
-}
-
-/// The expressions of all panels and annotations, with everything chosen.
-fn panels() -> impl Iterator<Item = String> {
-    let files = fs::read_dir(deploy("grafana")).unwrap().map(|entry| entry.unwrap().path());
-    files.flat_map(|path| {
-        let dashboard: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        let panels = dashboard["panels"].as_array().unwrap().iter();
-        let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
-        let annotations = dashboard["annotations"]["list"].as_array().unwrap().iter();
-        let expressions: Vec<_> = targets.chain(annotations).map(|target| text(target, "expr")).collect();
-        expressions.into_iter().map(|expression| fill_in(&expression)).collect::<Vec<_>>()
-    })
-}
-
-fn fill_in(expression: &str) -> String {
-    let filled =
-        ["$__rate_interval", "$__range"].iter().fold(expression.to_owned(), |text, name| text.replace(name, "1m"));
-    ["$job", "$agent_name", "$hostname", "$local_rank"].iter().fold(filled, |text, name| text.replace(name, ".*"))
 }
 
 /// A configuration with our rules, that looks often.
