@@ -213,7 +213,7 @@ impl Sample {
 }
 
 /// The status and body of an answer to GET; `None` if there is none.
-pub fn http_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+fn http_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     // Of HTTP/1.0 there are no chunks, and the body ends with the connection.

@@ -6,7 +6,6 @@
 use std::{
     fs,
     io::Write as _,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -14,7 +13,8 @@ use std::{
 
 use nixl_telemetry_e2e::{
     dashboards::panels,
-    prometheus::{Prometheus, http_get, program},
+    page::{Page, free_port},
+    prometheus::{Prometheus, program},
     run_apart,
 };
 use nixl_telemetry_event::Status;
@@ -97,8 +97,7 @@ fn scraped(test: &str, plugins: &Path, web_config: &str, job: &str, variables: &
     let folder = tempfile::tempdir().unwrap();
     let web = folder.path().join("web.yml");
     fs::write(&web, web_config).unwrap();
-    // A port that was free a moment ago.
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port().to_string();
+    let port = free_port().to_string();
     let own = [
         ("PROMETHEUS", program.as_path()),
         ("JOB", Path::new(job)),
@@ -115,8 +114,7 @@ fn scraped(test: &str, plugins: &Path, web_config: &str, job: &str, variables: &
 #[ignore = "run by the tests above"]
 fn agents() {
     let variable = |name: &str| std::env::var(name).unwrap();
-    let port = variable("NIXL_TELEMETRY_PROMETHEUS_PORT").parse().unwrap();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let port: u16 = variable("NIXL_TELEMETRY_PROMETHEUS_PORT").parse().unwrap();
     let agent = |name: &str| {
         Collector::builder(name)
             .settings(Settings::from_process().with_override("NIXL_TELEMETRY_ENABLE", "y"))
@@ -129,7 +127,7 @@ fn agents() {
     let (writer, reader) = (agent("writer"), agent("reader"));
     let (refused, native) = (std::env::var("REFUSED").ok(), std::env::var_os("NATIVE"));
     let job = |name: &str, how: &str| {
-        format!("- {{ job_name: {name}, {how}, static_configs: [{{ targets: ['{address}'] }}] }}\n")
+        format!("- {{ job_name: {name}, {how}, static_configs: [{{ targets: ['127.0.0.1:{port}'] }}] }}\n")
     };
     let jobs = job("nixl", &variable("JOB")) + &refused.as_ref().map(|how| job("refused", how)).unwrap_or_default();
     let flags: Vec<_> = native.iter().map(|_| "--enable-feature=native-histograms").collect();
@@ -171,7 +169,7 @@ fn agents() {
 
     if let Ok(promtool) = std::env::var("PROMTOOL") {
         assert_eq!(
-            check_metrics(&promtool, address),
+            check_metrics(&promtool, port),
             [
                 // They are NIXL's names.
                 "agent_xfer_post_time_us metric names should not contain abbreviated units",
@@ -234,9 +232,8 @@ fn sent(bytes: u64) -> Transfer {
 }
 
 /// What promtool has against the metrics that are served.
-fn check_metrics(promtool: &str, address: SocketAddr) -> Vec<String> {
-    let (status, page) = http_get(address, "/metrics").expect("an answer");
-    assert_eq!(status, 200);
+fn check_metrics(promtool: &str, port: u16) -> Vec<String> {
+    let page = Page::get(port).expect("a page");
     let mut check = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -244,7 +241,7 @@ fn check_metrics(promtool: &str, address: SocketAddr) -> Vec<String> {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    check.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    check.stdin.take().unwrap().write_all(page.text().as_bytes()).unwrap();
     let output = check.wait_with_output().unwrap();
     let mut said: Vec<_> = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
     said.sort();
