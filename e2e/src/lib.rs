@@ -4,7 +4,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod dashboards;
 pub mod page;
+pub mod prometheus;
 mod rows;
 pub mod strand;
 
