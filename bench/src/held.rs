@@ -13,6 +13,8 @@ use nixl_telemetry_event::{Event, Generation, Kind};
 
 /// What creates the plugin `BUFFER` in a `libnixl.so`.
 pub const BUFFER: &str = "_Z24createStaticBUFFERPluginv";
+/// What creates the plugin `NOP` in a `libnixl.so`, from 1.4 on.
+pub const NOP: &str = "_Z21createStaticNOPPluginv";
 
 /// An exporter held as a NIXL of one generation holds it: no guard, no conversion, a virtual call for each event.
 pub struct Held {

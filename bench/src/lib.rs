@@ -13,7 +13,7 @@ use std::num::NonZero;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-pub use held::{BUFFER, Held, transfers};
+pub use held::{BUFFER, Held, NOP, transfers};
 
 /// Times `rounds` rounds of each candidate, taking turns, so that what the machine does besides hits all of them.
 pub fn take_turns(rounds: usize, candidates: &mut [&mut dyn FnMut()]) -> Vec<Vec<Duration>> {

@@ -2,11 +2,11 @@
 
 //! What a Prometheus exporter on this machine shows.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
 /// A port of the loopback interface that nobody listens on.
 ///
@@ -29,14 +29,67 @@ pub fn counter(port: u16, name: &str) -> anyhow::Result<u64> {
     Ok(values.iter().sum::<f64>() as u64)
 }
 
-fn get(port: u16) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
-        _ => bail!("the answer begins with {:?}: expected HTTP/1.1 200", answer.lines().next().unwrap_or_default()),
+/// What `http://127.0.0.1:port/metrics` shows.
+///
+/// # Errors
+/// If nobody answers there, or not with a page.
+pub fn get(port: u16) -> anyhow::Result<String> {
+    let mut page = String::new();
+    Client::new(port).get(&mut page)?;
+    Ok(page)
+}
+
+/// A client that keeps its connection as long as the server does, like Prometheus.
+pub struct Client {
+    port: u16,
+    connection: Option<BufReader<TcpStream>>,
+}
+
+impl Client {
+    /// A client of `http://127.0.0.1:port/metrics`.
+    pub fn new(port: u16) -> Self {
+        Self { port, connection: None }
+    }
+
+    /// What is shown, in the memory of `page`. Returns whether the connection is kept.
+    ///
+    /// # Errors
+    /// If nobody answers there, or not with a page.
+    pub fn get(&mut self, page: &mut String) -> anyhow::Result<bool> {
+        if let Some(connection) = self.connection.take() {
+            // The server may have closed it in the meantime.
+            if let Ok(kept) = self.ask(connection, page) {
+                return Ok(kept);
+            }
+        }
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        self.ask(BufReader::with_capacity(64 * 1024, stream), page)
+    }
+
+    fn ask(&mut self, mut connection: BufReader<TcpStream>, page: &mut String) -> anyhow::Result<bool> {
+        connection.get_mut().write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        let (mut length, mut kept) = (None, true);
+        for number in 0.. {
+            page.clear();
+            connection.read_line(page)?;
+            let line = page.trim_end().to_ascii_lowercase();
+            match line.split_once(':') {
+                _ if number == 0 => ensure!(line.starts_with("http/1.1 200"), "{line:?}: expected HTTP/1.1 200"),
+                _ if line.is_empty() => break,
+                Some(("content-length", value)) => length = Some(value.trim().parse()?),
+                Some(("connection", value)) => kept = value.trim() != "close",
+                _ => {}
+            }
+        }
+        let length = length.context("the answer does not tell its length")?;
+        page.clear();
+        (&mut connection).take(length).read_to_string(page)?;
+        ensure!(page.len() as u64 == length, "the answer has {} bytes: expected {length}", page.len());
+        if kept {
+            self.connection = Some(connection);
+        }
+        Ok(kept)
     }
 }

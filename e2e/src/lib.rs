@@ -4,6 +4,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod dashboards;
+pub mod page;
+pub mod prometheus;
 mod rows;
 pub mod strand;
 
@@ -60,6 +63,17 @@ impl Sandbox {
     pub fn add_plugin(&self, plugin: &Path) {
         let name = plugin.file_name().expect("a plugin is a file");
         fs::copy(plugin, self.plugins().join(name)).expect("the plugin can be copied");
+    }
+
+    /// Puts a plugin in the place of the release's own of that name. The release the copy was made of keeps its file.
+    ///
+    /// # Panics
+    /// If it cannot be copied, or there is none of that name.
+    pub fn replace_plugin(&self, plugin: &Path) {
+        let place = self.plugins().join(plugin.file_name().expect("a plugin is a file"));
+        // The name only: behind it is the file that the release has, too.
+        fs::remove_file(&place).expect("the release has such a plugin");
+        self.add_plugin(plugin);
     }
 
     /// Runs the driver on this release with these variables and nothing else of NIXL's in the environment.

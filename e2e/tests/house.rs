@@ -67,9 +67,14 @@ fn the_edges_that_must_not_be_are_not() {
     for package in ["settings", "shm", "log", "thread", "nixl", "testkit"] {
         assert_eq!(ours(&format!("nixl-telemetry-{package}")), [""; 0], "{package}");
     }
+    assert_eq!(ours("nixl-telemetry-metrics"), ["nixl-telemetry-event"]);
+    assert_eq!(
+        ours("nixl-telemetry-scrape"),
+        ["event", "log", "metrics", "settings", "thread"].map(|name| format!("nixl-telemetry-{name}"))
+    );
     assert_eq!(
         ours("nixl-telemetry-sdk"),
-        ["abi", "event", "log", "settings", "thread"].map(|name| format!("nixl-telemetry-{name}"))
+        ["abi", "event", "log", "metrics", "settings", "thread"].map(|name| format!("nixl-telemetry-{name}"))
     );
     assert!(!all["nixl-telemetry-host"].contains("nixl-telemetry-sdk"));
     for (package, dependencies) in &all {

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod dashboards;
 mod demo;
 mod fuzz;
 mod wheels;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <task>
 
+  dashboards                       write deploy/grafana/*.json, made of the metrics' table and a layout
   demo [ARGUMENT…]                 build, then run `nixl-telemetry demo` with these arguments
   fuzz [--seconds N] [TARGET…]     try made-up bytes on what reads foreign ones (60 s a target); --keep adds what was
                                    found to the corpus
@@ -25,6 +27,7 @@ type Outcome = Result<(), String>;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let outcome = match arguments.next().as_deref() {
+        Some("dashboards") => dashboards::run(arguments),
         Some("demo") => demo::run(arguments),
         Some("fuzz") => fuzz::run(arguments),
         Some("wheels") => wheels::run(arguments),

@@ -88,7 +88,7 @@ impl Live {
             if tries.is_multiple_of(64) { thread::yield_now() } else { hint::spin_loop() }
         }
         snapshot.created_us = self.created_us;
-        snapshot.named.clone_from(&self.named());
+        Named::copy(&self.named(), &mut snapshot.named);
     }
 
     fn copy(&self, snapshot: &mut Snapshot) {

@@ -31,4 +31,33 @@ impl Named {
         list.push(Self { name: name.into(), events, sum });
         0
     }
+
+    /// Makes one list the same as another. Allocates for names it has not had yet, and for nothing else.
+    pub(crate) fn copy(from: &[Self], to: &mut Vec<Self>) {
+        to.truncate(from.len());
+        for (at, named) in from.iter().enumerate() {
+            match to.get_mut(at) {
+                Some(known) if known.name == named.name => (known.events, known.sum) = (named.events, named.sum),
+                Some(other) => other.clone_from(named),
+                None => to.push(named.clone()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_the_same() {
+        let list = |names: &[(&str, u64)]| -> Vec<Named> {
+            names.iter().map(|(name, sum)| Named { name: (*name).into(), events: 1, sum: *sum }).collect()
+        };
+        let mut copy = Vec::new();
+        for names in [&[("a", 1)][..], &[("a", 2), ("b", 3)], &[("c", 4), ("b", 3)], &[]] {
+            Named::copy(&list(names), &mut copy);
+            assert_eq!(copy, list(names));
+        }
+    }
 }

@@ -109,7 +109,11 @@ mod tests {
         for (name, value, message) in [
             ("NIXL_TELEMETRY_PROMETHEUS_PORT", "65536", "NIXL_TELEMETRY_PROMETHEUS_PORT is \"65536\" (environment)"),
             ("NIXL_TELEMETRY_PROMETHEUS_LOCAL", "maybe", "NIXL_TELEMETRY_PROMETHEUS_LOCAL is \"maybe\" (environment)"),
-            ("NIXL_TELEMETRY_PROMETHEUS_WEB_CONFIG", "/nowhere", "NIXL_TELEMETRY_PROMETHEUS_WEB_CONFIG: cannot read the web configuration /nowhere: "),
+            (
+                "NIXL_TELEMETRY_PROMETHEUS_WEB_CONFIG",
+                "/nowhere",
+                "NIXL_TELEMETRY_PROMETHEUS_WEB_CONFIG: cannot read the web configuration /nowhere: ",
+            ),
         ] {
             let error = options(&Settings::from_pairs([(name, value)])).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");

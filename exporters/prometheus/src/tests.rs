@@ -143,7 +143,11 @@ fn what_is_wrong_is_named() {
     for (name, value, message) in [
         ("NIXL_TELEMETRY_PROMETHEUS_PORT", "http", "NIXL_TELEMETRY_PROMETHEUS_PORT is \"http\""),
         ("NIXL_TELEMETRY_PROMETHEUS_LOCAL", "?", "NIXL_TELEMETRY_PROMETHEUS_LOCAL is \"?\""),
-        ("NIXL_TELEMETRY_PROMETHEUS_WEB_CONFIG", "/nowhere", "NIXL_TELEMETRY_PROMETHEUS_WEB_CONFIG: cannot read the web configuration /nowhere: "),
+        (
+            "NIXL_TELEMETRY_PROMETHEUS_WEB_CONFIG",
+            "/nowhere",
+            "NIXL_TELEMETRY_PROMETHEUS_WEB_CONFIG: cannot read the web configuration /nowhere: ",
+        ),
         ("NIXL_TELEMETRY_HISTOGRAM_BUCKETS_US", "5,4", "NIXL_TELEMETRY_HISTOGRAM_BUCKETS_US is \"5,4\""),
         ("NIXL_TELEMETRY_LABELS", "le=1", "NIXL_TELEMETRY_LABELS is \"le=1\""),
         ("NIXL_TELEMETRY_AGENT_LABEL", "maybe", "NIXL_TELEMETRY_AGENT_LABEL is \"maybe\""),
