@@ -109,7 +109,8 @@ fn a_forked_child_pushes_its_own() {
     let mut receiver = PythonReceiver::start(&python);
     let endpoint = PathBuf::from(format!("http://127.0.0.1:{}", receiver.port));
     let plugin = testkit::plugin("otlp");
-    run_apart("fork_and_push", &[("OTLP_PLUGIN", &plugin), ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
+    let variables = [("OTLP_PLUGIN", plugin.as_path()), ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)];
+    run_apart("fork_and_push", &variables);
     let seen: Vec<(String, u64)> = receiver
         .finish()
         .iter()
@@ -186,7 +187,9 @@ fn variables(endpoint: &str) -> [(&'static str, &str); 5] {
 
 /// Has two agents work, with more variables; returns what they did.
 fn drive(sandbox: &Sandbox, endpoint: &str, more: &[(&str, &str)]) -> Totals {
-    let variables = [&variables(endpoint), more].concat();
+    // A receiver on a busy machine may take its time.
+    let patient = [("NIXL_TELEMETRY_OTLP_SHUTDOWN_TIMEOUT", "30000")];
+    let variables = [&variables(endpoint), &patient[..], more].concat();
     let output = sandbox.drive(Path::new(DRIVER), TRANSFERS, LINGER_MS, &variables);
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(!log.contains("exporter otlp"), "{log}");

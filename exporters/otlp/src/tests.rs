@@ -13,7 +13,11 @@ type Host = TestHost<Aggregated<Otlp>>;
 
 fn settings(receiver: &Receiver, pairs: &[(&str, &str)]) -> Settings {
     let endpoint = format!("http://{}/base", receiver.address());
-    let common = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")];
+    let common = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("NIXL_TELEMETRY_OTLP_SHUTDOWN_TIMEOUT", "30000"),
+    ];
     Settings::from_pairs(common.iter().chain(pairs).copied())
 }
 

@@ -24,7 +24,7 @@ pub(super) const MOST_LEFT: usize = 64;
 
 /// The worker's memory.
 pub(super) struct Job {
-    config: Config,
+    pub(super) config: Config,
     pub(super) crew: Arc<Crew>,
     transport: Transport,
     pub(super) series: Vec<Tracked>,
