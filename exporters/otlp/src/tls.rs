@@ -174,6 +174,23 @@ mod tests {
     }
 
     #[test]
+    fn certificates_may_be_replaced() {
+        let (before, after) = (Authority::new("one"), Authority::new("other"));
+        let receiver = after.receiver(None);
+        let (folder, config) = files(&receiver, &[("CERTIFICATE", &before.pem())]);
+        let transport = Transport::new(&config).unwrap();
+        let send = || transport.send(b"", Duration::from_secs(10));
+        for content in [before.pem(), "nothing".into()] {
+            fs::write(folder.path().join("CERTIFICATE"), content).unwrap();
+            transport.renew(&config);
+            assert_fails(&send(), "UnknownIssuer");
+        }
+        fs::write(folder.path().join("CERTIFICATE"), after.pem()).unwrap();
+        transport.renew(&config);
+        assert_eq!(send(), Verdict::Accepted(Default::default()));
+    }
+
+    #[test]
     fn a_receiver_may_want_to_know_who_we_are() {
         let (servers, clients) = (Authority::new("one"), Authority::new("other"));
         let receiver = servers.receiver(Some(&clients));

@@ -4,10 +4,11 @@
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use flate2::{Compression as Level, write::GzEncoder};
-use nixl_telemetry_sdk::Error;
+use nixl_telemetry_sdk::{Error, debug};
 use ureq::http::Uri;
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 
@@ -15,10 +16,10 @@ use crate::response::{Answer, Verdict};
 use crate::settings::{Compression, Config, Protocol};
 use crate::tls::tls;
 
-/// The way to the receiver.
+/// The way to the receiver; clones are the same way.
 #[derive(Clone)]
 pub(crate) struct Transport {
-    agent: ureq::Agent,
+    agent: Arc<Mutex<ureq::Agent>>,
     endpoint: Uri,
     headers: HeaderMap,
     compression: Compression,
@@ -30,21 +31,6 @@ impl Transport {
     /// # Errors
     /// If certificates are to be used, and cannot.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let mut builder = ureq::Agent::config_builder()
-            // Every status means something, and what leads elsewhere is not followed with somebody's secrets.
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            // What HTTP_PROXY says is meant for others.
-            .proxy(None)
-            // A connection that waits for a minute is as good as closed, and a failure when it is used again.
-            .max_idle_connections(0)
-            .accept("")
-            .accept_encoding("")
-            .user_agent(concat!("nixl-telemetry-otlp/", env!("CARGO_PKG_VERSION")));
-        if config.endpoint.scheme_str() == Some("https") {
-            builder = builder.tls_config(tls(config)?);
-        }
         let content_type = match config.protocol {
             Protocol::Protobuf => "application/x-protobuf",
             Protocol::Json => "application/json",
@@ -54,8 +40,18 @@ impl Transport {
         if config.compression == Compression::Gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let agent = builder.build().new_agent();
-        Ok(Self { agent, endpoint: config.endpoint.clone(), headers, compression: config.compression })
+        let (endpoint, compression) = (config.endpoint.clone(), config.compression);
+        Ok(Self { agent: Arc::new(Mutex::new(agent(config)?)), endpoint, headers, compression })
+    }
+
+    /// Reads certificates anew, which may have been replaced since; those there are stay if that fails.
+    pub(crate) fn renew(&self, config: &Config) {
+        if is_secure(config) {
+            match agent(config) {
+                Ok(agent) => *self.lock() = agent,
+                Err(error) => debug!("exporter otlp: certificates stay as they are: {error}"),
+            }
+        }
     }
 
     /// Sends a body, and waits for what becomes of it.
@@ -74,7 +70,12 @@ impl Transport {
 
     /// Ends a request that is under way, as if the connection were lost; there will be no other.
     pub(crate) fn cut(&self) {
-        self.agent.clone().shutdown();
+        self.lock().clone().shutdown();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ureq::Agent> {
+        // It is only replaced as a whole.
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn try_send(&self, body: &[u8], timeout: Duration) -> Result<Verdict, ureq::Error> {
@@ -88,7 +89,8 @@ impl Transport {
                 &compressed
             }
         };
-        let mut request = self.agent.post(&self.endpoint).config().timeout_global(Some(timeout)).build();
+        let agent = self.lock().clone();
+        let mut request = agent.post(&self.endpoint).config().timeout_global(Some(timeout)).build();
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.clone());
         }
@@ -102,4 +104,27 @@ impl Transport {
         let answer = Answer { status, retry_after: retry_after.as_deref(), content_type: &content_type, body: &body };
         Ok(answer.verdict(SystemTime::now()))
     }
+}
+
+fn agent(config: &Config) -> Result<ureq::Agent, Error> {
+    let mut builder = ureq::Agent::config_builder()
+        // Every status means something, and what leads elsewhere is not followed with somebody's secrets.
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        // What HTTP_PROXY says is meant for others.
+        .proxy(None)
+        // A connection that waits for a minute is as good as closed, and a failure when it is used again.
+        .max_idle_connections(0)
+        .accept("")
+        .accept_encoding("")
+        .user_agent(concat!("nixl-telemetry-otlp/", env!("CARGO_PKG_VERSION")));
+    if is_secure(config) {
+        builder = builder.tls_config(tls(config)?);
+    }
+    Ok(builder.build().new_agent())
+}
+
+fn is_secure(config: &Config) -> bool {
+    config.endpoint.scheme_str() == Some("https")
 }

@@ -146,6 +146,7 @@ impl Job {
             }
             Verdict::Later { problem, retry_after } => {
                 self.failed(&problem, false, points);
+                self.transport.renew(&self.config);
                 Outcome::Later(retry_after)
             }
             Verdict::Refused { problem } => {
