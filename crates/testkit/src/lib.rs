@@ -12,5 +12,5 @@ mod machine;
 mod program;
 
 pub use build::{artifact, compile_cpp, plugin, workspace_root};
-pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, require};
+pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, prometheus, require};
 pub use program::{copy_program, nixl_reader};
