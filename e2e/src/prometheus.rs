@@ -3,10 +3,10 @@
 //! A Prometheus server of a test's own: on a port the system chose, with a configuration and data that go with it.
 //!
 //! ```no_run
-//! use nixl_telemetry_e2e::prometheus::{Prometheus, program};
-//! use nixl_telemetry_testkit::require;
+//! use nixl_telemetry_e2e::prometheus::Prometheus;
+//! use nixl_telemetry_testkit::{prometheus, require};
 //!
-//! let Some(binary) = require("my test", program("prometheus")) else { return };
+//! let Some(binary) = require("my test", prometheus("prometheus")) else { return };
 //! let config = "scrape_configs: [{job_name: a, static_configs: [{targets: ['127.0.0.1:9']}]}]";
 //! let server = Prometheus::start(&binary, config, &[]);
 //! let samples = server.wait_for("up", |samples| !samples.is_empty());
@@ -18,14 +18,13 @@ use std::{
     fmt::Write as _,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use nixl_telemetry_testkit::{Missing, command, workspace_root};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -59,17 +58,6 @@ pub struct Target {
     pub health: String,
     /// What went wrong at the last scrape; empty if nothing did.
     pub error: String,
-}
-
-/// `prometheus` or `promtool`: of this machine, or unpacked in `target/tools`.
-///
-/// # Errors
-/// Says how to get it.
-pub fn program(name: &str) -> Result<PathBuf, Missing> {
-    let unpacked = workspace_root().join("target/tools/prometheus/usr/bin").join(name);
-    // Installed, the package starts a server of its own; unpacked it does not.
-    let remedy = "prometheus; or, in target/tools, apt-get download prometheus && dpkg -x prometheus_*.deb prometheus";
-    command(name, remedy).or_else(|missing| if unpacked.is_file() { Ok(unpacked) } else { Err(missing) })
 }
 
 impl Prometheus {

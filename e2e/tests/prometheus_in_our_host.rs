@@ -14,7 +14,7 @@ use std::{
 use nixl_telemetry_e2e::{
     dashboards::panels,
     page::{Page, free_port},
-    prometheus::{Prometheus, program},
+    prometheus::Prometheus,
     run_apart,
 };
 use nixl_telemetry_event::Status;
@@ -27,7 +27,7 @@ use tempfile::TempDir;
 #[test]
 fn over_http() {
     let test = "prometheus in our host, over HTTP";
-    let Some(promtool) = testkit::require(test, program("promtool")) else { return };
+    let Some(promtool) = testkit::require(test, testkit::prometheus("promtool")) else { return };
     scraped(test, &ours(), "", "scheme: http", &[("PROMTOOL", &promtool)]);
 }
 
@@ -93,7 +93,7 @@ fn trust(folder: &TempDir) -> String {
 /// Runs agents in a process of their own, with the exporter of this folder and this web configuration, and scrapes them with
 /// a job that says this. A second job may be `REFUSED`, `BECAUSE` of an error that says so.
 fn scraped(test: &str, plugins: &Path, web_config: &str, job: &str, variables: &[(&str, &Path)]) {
-    let Some(program) = testkit::require(test, program("prometheus")) else { return };
+    let Some(program) = testkit::require(test, testkit::prometheus("prometheus")) else { return };
     let folder = tempfile::tempdir().unwrap();
     let web = folder.path().join("web.yml");
     fs::write(&web, web_config).unwrap();

@@ -15,7 +15,7 @@ use std::{
 
 use nixl_telemetry_e2e::{
     dashboards::{annotations, panels},
-    prometheus::{Prometheus, program},
+    prometheus::Prometheus,
 };
 use nixl_telemetry_event::{Event, Kind};
 use nixl_telemetry_metrics::encode::{Format, Series, encode};
@@ -30,7 +30,7 @@ fn deploy(path: &str) -> PathBuf {
 /// Runs promtool where the rules are.
 fn promtool(arguments: &[&str]) {
     let test = format!("promtool {}", arguments.join(" "));
-    let Some(program) = testkit::require(&test, program("promtool")) else { return };
+    let Some(program) = testkit::require(&test, testkit::prometheus("promtool")) else { return };
     let output = Command::new(program).args(arguments).current_dir(deploy("prometheus")).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
@@ -85,7 +85,7 @@ fn no_panel_and_no_rule_is_empty_of_openmetrics() {
 /// Everything that can be asked for has an answer, where there is traffic and everything goes wrong that can.
 fn no_panel_and_no_rule_is_empty(format: Format) {
     let test = format!("rules and dashboards of {format:?}");
-    let Some(program) = testkit::require(&test, program("prometheus")) else { return };
+    let Some(program) = testkit::require(&test, testkit::prometheus("prometheus")) else { return };
     let mut agents = [Agent::new("prefill-0", "0"), Agent::new("prefill-1", "1"), Agent::new("stuck", "2")];
     let busy = serve(format, move || {
         let [first, second, stuck] = &mut agents;

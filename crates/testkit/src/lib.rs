@@ -13,6 +13,6 @@ mod program;
 mod python;
 
 pub use build::{artifact, compile_cpp, plugin, workspace_root};
-pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, require};
+pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, prometheus, require};
 pub use program::{copy_program, nixl_reader};
 pub use python::python;

@@ -66,3 +66,13 @@ pub fn command(name: &str, package: &str) -> Result<PathBuf, Missing> {
         Err(Missing::new(format!("the program {name}"), format!("Debian package {package}")))
     }
 }
+
+/// `prometheus` or `promtool`: of this machine, or unpacked in `target/tools`.
+///
+/// # Errors
+/// Says how to get it. Installed, the package starts a server of its own; unpacked it does not.
+pub fn prometheus(name: &str) -> Result<PathBuf, Missing> {
+    let unpacked = crate::workspace_root().join("target/tools/prometheus/usr/bin").join(name);
+    let remedy = "prometheus; or, in target/tools, apt-get download prometheus && dpkg -x prometheus_*.deb prometheus";
+    command(name, remedy).or_else(|missing| if unpacked.is_file() { Ok(unpacked) } else { Err(missing) })
+}

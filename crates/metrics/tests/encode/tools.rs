@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use nixl_telemetry_metrics::encode::Format;
-use nixl_telemetry_testkit::{Missing, command, require, workspace_root};
+use nixl_telemetry_testkit::{Missing, prometheus, require, workspace_root};
 
 use crate::read_text::{self, Sample};
 use crate::samples;
@@ -30,12 +30,6 @@ fn python() -> Result<PathBuf, Missing> {
     } else {
         Err(Missing::new("prometheus-client for Python", "Debian package python3-venv, and a way to PyPI"))
     }
-}
-
-/// Prometheus' own tool: installed, or unpacked into `target/tools`.
-fn promtool() -> Result<PathBuf, Missing> {
-    let unpacked = workspace_root().join("target/tools/usr/bin/promtool");
-    command(&unpacked.to_string_lossy(), "prometheus").or_else(|_| command("promtool", "prometheus"))
 }
 
 /// What a program says of a document on its standard input.
@@ -83,7 +77,7 @@ fn prometheus_client_reads_what_is_written() {
 
 #[test]
 fn promtool_finds_no_fault_but_with_names() {
-    let Some(promtool) = require("promtool_finds_no_fault_but_with_names", promtool()) else { return };
+    let Some(promtool) = require("promtool_finds_no_fault_but_with_names", prometheus("promtool")) else { return };
     let output = output(Command::new(promtool).args(["check", "metrics"]), &samples::document(Format::Text));
     let said = String::from_utf8(output.stderr).unwrap();
     // 3 says that it would have chosen other names; they are NIXL's.
