@@ -4,33 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use nixl_telemetry_metrics::encode::Format;
-use nixl_telemetry_testkit::{Missing, prometheus, require, workspace_root};
+use nixl_telemetry_testkit::{prometheus, python, require};
 
 use crate::read_text::{self, Sample};
 use crate::samples;
-
-/// A Python that has `prometheus-client`, in a virtual environment in `target`.
-fn python() -> Result<PathBuf, Missing> {
-    let folder = workspace_root().join("target/python-prometheus");
-    let python = folder.join("bin/python");
-    let run = |program: &Path, arguments: &[&str]| {
-        Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
-    };
-    let there = || run(&python, &["-c", "import prometheus_client"]);
-    let made = || {
-        run(Path::new("python3"), &["-m", "venv", &folder.to_string_lossy()])
-            && run(&python, &["-m", "pip", "install", "--quiet", "prometheus-client==0.26.0"])
-    };
-    if there() || (made() && there()) {
-        Ok(python)
-    } else {
-        Err(Missing::new("prometheus-client for Python", "Debian package python3-venv, and a way to PyPI"))
-    }
-}
 
 /// What a program says of a document on its standard input.
 fn output(command: &mut Command, document: &[u8]) -> Output {
@@ -41,7 +22,10 @@ fn output(command: &mut Command, document: &[u8]) -> Output {
 
 #[test]
 fn prometheus_client_reads_what_is_written() {
-    let Some(python) = require("prometheus_client_reads_what_is_written", python()) else { return };
+    let Some(python) = require("prometheus_client_reads_what_is_written", python(&["prometheus-client==0.26.0"]))
+    else {
+        return;
+    };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/encode/read.py");
     for (format, name) in [(Format::Text, "text"), (Format::OpenMetrics, "openmetrics")] {
         let document = samples::document(format);
