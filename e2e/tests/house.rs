@@ -181,7 +181,7 @@ fn the_guide_shows_the_example_as_it_is() {
     let read = |path: &str| fs::read_to_string(workspace_root().join(path)).unwrap();
     let (guide, example) = (read("docs/writing-an-exporter.md"), read("examples/rust/src/lib.rs"));
     let shown = blocks(&guide, "rust");
-    assert_eq!(shown.len(), 5);
+    assert_eq!(shown.len(), 6);
     for (index, block) in shown.iter().enumerate() {
         let path = if index < 3 { "examples/rust/src/lib.rs" } else { "crates/sdk/tests/guide.rs" };
         assert!(read(path).contains(block), "not in {path}:\n{block}");

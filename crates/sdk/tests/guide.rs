@@ -6,11 +6,12 @@ use std::{
     fs::{self, File},
     io::Write,
     path::PathBuf,
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use nixl_telemetry_sdk::{
-    Agent, Batch, BatchId, Error, Event, Exporter, Kind, Setting, Settings, Total,
+    Agent, Aggregated, Batch, BatchId, Error, Event, Exporter, Kind, MetricsExporter, Setting, Settings, Total,
+    metrics::{Buckets, HISTOGRAM_BUCKETS, Live, Publisher, Snapshot, Tally},
     testing::{MemoWords, TestHost},
 };
 
@@ -97,4 +98,47 @@ fn a_file_has_every_line_once_wherever_a_process_died() {
         assert_eq!(fs::read_to_string(&path).unwrap(), whole, "cut at {end}");
         fs::remove_file(&path).unwrap();
     }
+}
+
+/// Keeps a file with what was moved so far.
+struct Moved {
+    path: PathBuf,
+    buckets: Arc<Buckets>,
+    publisher: Publisher,
+}
+
+impl MetricsExporter for Moved {
+    fn open(_: &Agent, settings: &Settings) -> Result<Self, Error> {
+        let buckets: Arc<Buckets> = settings.get(&HISTOGRAM_BUCKETS)?.value.into();
+        let (publisher, _live) = Live::new(Arc::clone(&buckets), 0);
+        Ok(Moved { path: settings.get(&FILE)?.value, buckets, publisher })
+    }
+
+    fn buckets(&self) -> Arc<Buckets> {
+        Arc::clone(&self.buckets)
+    }
+
+    fn publish(&mut self, tally: &mut Tally) {
+        self.publisher.publish(tally, 0);
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let mut snapshot = Snapshot::new(Arc::clone(&self.buckets));
+        self.publisher.live().read(&mut snapshot);
+        let times = snapshot.histogram(Kind::XFER_TIME).map_or(0, |histogram| histogram.count());
+        Ok(fs::write(&self.path, format!("{} bytes in {times} writes\n", snapshot.counter(Kind::TX_BYTES)))?)
+    }
+}
+
+#[test]
+fn an_exporter_of_sums_gets_them() {
+    let path = std::env::temp_dir().join(format!("guide-moved-{}", std::process::id()));
+    let mut host = TestHost::<Aggregated<Moved>>::open("agentA", &Settings::from_pairs([("FILE", &path)])).unwrap();
+    for bytes in [4096, 100] {
+        host.export(&[Event::new(Kind::XFER_TIME, 7), Event::new(Kind::TX_BYTES, bytes)]);
+    }
+    host.export_batch(&[], &[Total { kind: Kind::TX_BYTES, count: 2, sum: 4 }], None);
+    assert_eq!(host.close().exported, 4);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "4200 bytes in 2 writes\n");
+    fs::remove_file(&path).unwrap();
 }
