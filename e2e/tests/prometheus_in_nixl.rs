@@ -13,6 +13,7 @@ use std::{
 use nixl_telemetry_e2e::{
     Sandbox, Totals, add, nixl_command,
     page::{Page, as_metrics, free_port},
+    prometheus::{Prometheus, Sample},
     truth,
 };
 use nixl_telemetry_testkit as testkit;
@@ -101,6 +102,47 @@ fn the_page_shows_what_happened(version: &str) {
     }
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(!log.contains("exporter prometheus"), "{log}");
+}
+
+/// What a real Prometheus has of a real NIXL in the end is what happened, to the last byte.
+#[test]
+fn prometheus_has_what_happened() {
+    let test = "a Prometheus that scrapes NIXL 1.5.1";
+    let Some(sandbox) = sandbox(test, "1.5.1") else { return };
+    let Some(program) = testkit::require(test, testkit::prometheus("prometheus")) else { return };
+    let port = free_port();
+    let server = Prometheus::start(
+        &program,
+        &format!(
+            "global: {{ scrape_interval: 100ms }}\n\
+             scrape_configs: [{{ job_name: nixl, static_configs: [{{ targets: ['127.0.0.1:{port}'] }}] }}]\n"
+        ),
+        &[],
+    );
+    // It takes a few seconds to begin, after which it finds nobody.
+    server.wait_for("up", |samples| !samples.is_empty());
+    let (output, _) = drive(&sandbox, port, &[]);
+    let expected = as_metrics(&truth(&output));
+    // The agents are gone, and with them the series: asked for is the last that was scraped.
+    let last = |name: &str| server.query(&format!("last_over_time({name}[5m])"));
+    let mut seen = 0;
+    for (agent, metrics) in &expected {
+        for (what, value) in metrics {
+            let (name, status) = match (what.strip_suffix(", times"), what.strip_prefix("agent_err_")) {
+                (Some(times), _) => (format!("{times}_us_count"), None),
+                (_, Some(status)) => ("agent_errors_total".to_owned(), Some(status)),
+                _ => (format!("{what}_total"), None),
+            };
+            let samples = last(&name);
+            let is_it = |sample: &&Sample| {
+                sample.label("agent_name") == agent && status.is_none_or(|status| sample.label("status") == status)
+            };
+            let [sample] = samples.iter().filter(is_it).collect::<Vec<_>>()[..] else { panic!("{name}: {samples:?}") };
+            assert_eq!(sample.value, *value as f64, "{what} of {agent}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 13, "{expected:?}");
 }
 
 /// In 1.4.1 NIXL's own exporter takes the agent down if the port is taken.
