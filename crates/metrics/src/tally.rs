@@ -100,6 +100,21 @@ impl Tally {
         self.events
     }
 
+    /// The number of events that came as totals since then.
+    pub const fn aggregated(&self) -> u64 {
+        self.aggregated
+    }
+
+    /// Of all these, the number of events that are in no sum: their name is one too many.
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Events that have only a name, by name, in the order in which they appeared.
+    pub fn named(&self) -> &[Named] {
+        &self.named
+    }
+
     /// Whether nothing has been counted since it was last emptied.
     pub const fn is_empty(&self) -> bool {
         self.events == 0 && self.aggregated == 0
@@ -199,9 +214,9 @@ mod tests {
         assert_eq!(distribution(Kind::XFER_TIME), [(1, 0, None), (1, 1, Some(bucket(11)))]);
         assert_eq!(distribution(Kind::XFER_POST_TIME), [(1, 2, Some(bucket(26)))]);
         assert_eq!(distribution(Kind::TX_BYTES), []);
-        let named: Vec<(&str, u64)> = tally.named.iter().map(|named| (&*named.name, named.sum)).collect();
+        let named: Vec<(&str, u64)> = tally.named().iter().map(|named| (&*named.name, named.sum)).collect();
         assert_eq!(named, [("ucx_retries", 9), ("unknown_event_77", 1)]);
-        assert_eq!((tally.events(), tally.aggregated, tally.dropped), (8, 9, 0));
+        assert_eq!((tally.events(), tally.aggregated(), tally.dropped()), (8, 9, 0));
 
         tally.clear();
         assert!(tally.is_empty() && tally.named.is_empty());
