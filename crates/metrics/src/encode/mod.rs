@@ -99,11 +99,18 @@ impl<'a> Encoder<'a> {
 
     /// Writes all [`FAMILIES`] of these agents, whose labels have to differ. A family of which there is no series is left out.
     pub fn families(&mut self, series: &[Series<'_>]) {
+        self.families_where(series, |_, _| true);
+    }
+
+    /// Writes [`families`](Self::families), each of the agents for which `says` holds: a snapshot that was put together
+    /// from elsewhere need not know every number.
+    pub fn families_where(&mut self, series: &[Series<'_>], says: impl Fn(&Family, &Snapshot) -> bool) {
         for family in &FAMILIES {
-            if series.iter().any(|series| has_any(family.source, series.snapshot)) {
+            let is_shown = |snapshot: &Snapshot| has_any(family.source, snapshot) && says(family, snapshot);
+            if series.iter().any(|series| is_shown(series.snapshot)) {
                 let head = Head { name: family.name, help: family.help, unit: family.unit, shape: shape(family) };
                 self.family(&head, |writer| {
-                    for Series { labels, snapshot } in series {
+                    for Series { labels, snapshot } in series.iter().filter(|series| is_shown(series.snapshot)) {
                         write_series(writer, family.source, labels, snapshot);
                     }
                 });

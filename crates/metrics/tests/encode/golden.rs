@@ -5,8 +5,8 @@
 use std::{env, fs, path::Path};
 
 use nixl_telemetry_event::{Event, Kind};
-use nixl_telemetry_metrics::encode::{Format, Series, encode};
-use nixl_telemetry_metrics::{Buckets, FAMILIES, Labels, Snapshot};
+use nixl_telemetry_metrics::encode::{Encoder, Format, Series, encode};
+use nixl_telemetry_metrics::{Buckets, FAMILIES, Labels, Snapshot, Type};
 
 use crate::{read_protobuf, read_text, samples};
 
@@ -88,4 +88,25 @@ fn no_agents_no_families() {
         encode(format, &[], &mut out);
         assert_eq!(out, expected.as_bytes());
     }
+}
+
+#[test]
+fn agents_that_say_nothing_about_a_family_are_not_in_it() {
+    let labels = ["a", "b"].map(|agent| Labels::sorted(samples::pairs([("agent_name", agent)])).unwrap());
+    let (mut known, mut other) = (events(), events());
+    (known.created_us, other.created_us) = (1, 0);
+    let series = [Series { labels: &labels[0], snapshot: &known }, Series { labels: &labels[1], snapshot: &other }];
+    let mut out = Vec::new();
+    let mut encoder = Encoder::new(Format::Text, &mut out);
+    encoder.families_where(&series, |family, snapshot| match family.kind() {
+        Type::Counter => true,
+        Type::Gauge => false,
+        Type::Histogram => snapshot.created_us > 0,
+    });
+    encoder.finish();
+    let families = read_text::families(&out);
+    let lines = |name: &str| families.get(name).map(|lines| lines.iter().filter(|line| !line.starts_with('#')).count());
+    assert_eq!(lines("agent_tx_bytes_total"), Some(2));
+    assert_eq!(lines("agent_xfer_time"), None);
+    assert_eq!(lines("agent_xfer_time_us"), Some(2 + 19), "of one agent");
 }
