@@ -125,8 +125,9 @@ struct Worker<S> {
     tick: Option<Duration>,
     limits: Limits,
     tls: Option<Tls>,
-    site: Site<S>,
+    /// Before the service, which may leave the port to somebody else when it goes.
     listeners: Listeners,
+    site: Site<S>,
     /// Why nobody listens, as the service was told.
     problem: Option<ErrorKind>,
     /// When the service is asked next whether to serve.
