@@ -58,6 +58,21 @@ fn same(one: &Path, other: &Path) -> bool {
 }
 
 #[test]
+fn who_asks_for_everything_gets_what_nixl_has_not() {
+    let scene = Scene::new();
+    fs::copy(&scene.plugin, scene.supply.path().join(PROMETHEUS)).unwrap();
+    let before = fs::read(scene.file(PROMETHEUS)).unwrap();
+    let left = "prometheus: not installed, NIXL has its own: ";
+    scene.install(&[]).ends(0).says(&["csv: installed: ", left, "--replace", "uninstall csv --nixl"]);
+    assert_eq!(fs::read(scene.file(PROMETHEUS)).unwrap(), before);
+    scene.install(&["prometheus"]).ends(1).complains(&["is not of this program: --replace replaces and keeps it"]);
+    scene.install(&["--replace"]).ends(0).says(&["csv: already installed", "prometheus: replaced: "]);
+    assert!(same(&scene.file(PROMETHEUS), &scene.plugin));
+    scene.uninstall(&[]).ends(0);
+    assert_eq!(fs::read(scene.file(PROMETHEUS)).unwrap(), before);
+}
+
+#[test]
 fn what_was_installed_is_taken_away_again() {
     let scene = Scene::new();
     let before = contents(&scene.folder());

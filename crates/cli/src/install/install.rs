@@ -49,12 +49,13 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  nixl-telemetry install                           every exporter there is, into the NIXL of this environment
+  nixl-telemetry install                           every exporter NIXL has none of, into the NIXL of this environment
+  nixl-telemetry install prometheus --replace      in place of NIXL's own, which uninstall puts back
   nixl-telemetry install csv --nixl /opt/venv
   nixl-telemetry install csv --as prometheus --replace --dry-run";
 
 /// The exporters of this project: what else lies beside the program, an example say, is installed by name only.
-const EXPORTERS: [&str; 2] = ["csv", "flight"];
+const EXPORTERS: [&str; 5] = ["csv", "flight", "otlp", "prometheus", "prometheus_mp"];
 
 /// Names NIXL has itself, so that it never looks for their files.
 const BUILT_IN: [&str; 2] = ["BUFFER", "NOP"];
@@ -81,6 +82,8 @@ enum Step {
     Nothing,
     /// This very file is there, and is not ours to remove.
     NotOurs,
+    /// Another one is there, which nobody asked to replace.
+    Left,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
@@ -124,7 +127,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 /// Everything that can be known to go wrong does so here, before anything is changed.
 fn plan(arguments: &Arguments, folder: &Folder<'_>, manifest: &Manifest) -> anyhow::Result<Vec<Job>> {
     let supply = plugins::supply(arguments.from.as_deref())?;
-    let names = if arguments.names.is_empty() { all(&supply)? } else { arguments.names.clone() };
+    let is_named = !arguments.names.is_empty();
+    let names = if is_named { arguments.names.clone() } else { all(&supply)? };
     let mut jobs: Vec<Job> = Vec::new();
     for name in names {
         let source = supply.find(&name)?;
@@ -132,7 +136,12 @@ fn plan(arguments: &Arguments, folder: &Folder<'_>, manifest: &Manifest) -> anyh
         if jobs.iter().any(|job| job.name == name) {
             continue;
         }
-        jobs.push(job(folder, manifest, name, source, arguments.replace)?);
+        let other = match (arguments.replace, is_named) {
+            (true, _) => Other::Replaced,
+            (false, true) => Other::InTheWay,
+            (false, false) => Other::Left,
+        };
+        jobs.push(job(folder, manifest, name, source, other)?);
     }
     Ok(jobs)
 }
@@ -148,7 +157,7 @@ fn all(supply: &SearchPath) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-fn job(folder: &Folder<'_>, manifest: &Manifest, name: String, source: PathBuf, replace: bool) -> anyhow::Result<Job> {
+fn job(folder: &Folder<'_>, manifest: &Manifest, name: String, source: PathBuf, other: Other) -> anyhow::Result<Job> {
     plugins::check_name(&name)?;
     if BUILT_IN.contains(&name.as_str()) {
         bail!("{name} is built into NIXL, which would never look for its file: expected another name");
@@ -172,17 +181,20 @@ fn job(folder: &Folder<'_>, manifest: &Manifest, name: String, source: PathBuf, 
         ),
         None if there.is_none() => Step::Install,
         None if there == Some(new) => Step::NotOurs,
-        None | Some((_, State::Original)) if replace => Step::Replace,
-        None | Some((_, State::Original)) => {
-            bail!("{} is there and is not of this program: --replace replaces and keeps it", target.display())
-        }
+        None | Some((_, State::Original)) => match other {
+            Other::Replaced => Step::Replace,
+            Other::Left => Step::Left,
+            Other::InTheWay => {
+                bail!("{} is there and is not of this program: --replace replaces and keeps it", target.display())
+            }
+        },
     };
     Ok(Job { name, source, bytes, step })
 }
 
 /// Does one job, or leaves everything as it was.
 fn apply(folder: &Folder<'_>, manifest: &mut Manifest, job: &Job) -> anyhow::Result<()> {
-    if matches!(job.step, Step::Nothing | Step::NotOurs) {
+    if matches!(job.step, Step::Nothing | Step::NotOurs | Step::Left) {
         return Ok(());
     }
     let (before, target) = (manifest.clone(), folder.target(&job.name));
@@ -216,6 +228,16 @@ fn apply(folder: &Folder<'_>, manifest: &mut Manifest, job: &Job) -> anyhow::Res
     folder.remember(manifest)
 }
 
+/// What becomes of a file of the same name that is not ours.
+#[derive(Clone, Copy, Debug)]
+enum Other {
+    Replaced,
+    /// Who asked for everything gets what is to be had without touching it.
+    Left,
+    /// Who named it has to say what is wanted.
+    InTheWay,
+}
+
 impl Job {
     fn words(&self, folder: &Folder<'_>, dry_run: bool) -> String {
         let (name, target) = (&self.name, folder.target(&self.name));
@@ -230,6 +252,9 @@ impl Job {
                 format!("{name}: {would}replaced: {source} -> {target}, what was there kept as {}\n", kept.display())
             }
             Step::Nothing => format!("{name}: already installed: {target}\n"),
+            Step::Left => {
+                format!("{name}: not installed, NIXL has its own: {target}; --replace replaces and keeps it\n")
+            }
             Step::NotOurs => format!("{name}: already there, though not installed by nixl-telemetry: {target}\n"),
         }
     }
@@ -247,7 +272,8 @@ fn advise(jobs: &[Job], nixl: &Found) -> anyhow::Result<()> {
         );
         complain(Style::Odd, "warning", &message);
     }
-    if let [job, ..] = jobs {
+    let jobs: Vec<_> = jobs.iter().filter(|job| job.step != Step::Left).collect();
+    if let [job, ..] = jobs[..] {
         let program = env::args().next().unwrap_or_else(|| "nixl-telemetry".to_owned());
         let names: Vec<_> = jobs.iter().map(|job| job.name.as_str()).collect();
         print(&format!(
