@@ -17,7 +17,7 @@ use nixl_telemetry_testkit as testkit;
 use object::{Object as _, ObjectSymbol as _, read::elf::ElfFile64};
 
 /// The exporters there are.
-const EXPORTERS: [&str; 3] = ["csv", "flight", "otlp"];
+const EXPORTERS: [&str; 4] = ["csv", "flight", "otlp", "prometheus"];
 
 #[test]
 fn it_exports_the_entry_points_and_nothing_else() {

@@ -3,11 +3,11 @@
 //! The server of this process, which its agents share.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use nixl_telemetry_scrape::{ListenError, Options, Refused, Request, Server, Service, Stats};
 use nixl_telemetry_sdk::metrics::{Buckets, Live};
-use nixl_telemetry_sdk::{Error, info, warn};
+use nixl_telemetry_sdk::{Error, info, lock_shared, warn};
 
 use crate::page::{Page, Shown};
 
@@ -55,7 +55,7 @@ impl Drop for Place {
 impl Site {
     fn of_process(options: Options) -> Result<Arc<Self>, Error> {
         let pid = std::process::id();
-        let mut known = SITE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock_shared(&SITE)?;
         let site = known.as_ref().filter(|(owner, _)| *owner == pid).and_then(|(_, site)| site.upgrade());
         if let Some(site) = site {
             if site.addresses != options.addresses {
