@@ -50,6 +50,7 @@ mod named;
 mod snapshot;
 mod tally;
 pub mod wire;
+mod words;
 
 pub use buckets::{Buckets, BucketsError};
 pub use family::{FAMILIES, Family, Source, Type};
