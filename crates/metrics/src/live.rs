@@ -7,7 +7,7 @@
 
 use std::array;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use nixl_telemetry_event::Kind;
 
@@ -96,6 +96,14 @@ impl Live {
         // Adding to a list of sums leaves nothing half done.
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn try_named(&self) -> Option<MutexGuard<'_, Vec<Named>>> {
+        match self.named.try_lock() {
+            Ok(named) => Some(named),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
 }
 
 impl Publisher {
@@ -108,7 +116,7 @@ impl Publisher {
         assert!(tally.has_buckets(&live.buckets), "the tally has other buckets");
         waiting.append(&mut tally.named);
         if !waiting.is_empty()
-            && let Ok(mut named) = live.named.try_lock()
+            && let Some(mut named) = live.try_named()
         {
             for Named { name, events, sum } in waiting.drain(..) {
                 tally.dropped += Named::add(&mut named, &name, events, sum);
@@ -128,11 +136,6 @@ impl Publisher {
         let dropped =
             waiting.drain(..).map(|Named { name, events, sum }| Named::add(&mut named, &name, events, sum)).sum();
         live.words.change(|words| words.add(live.places.account + 2, dropped));
-    }
-
-    /// What is added to.
-    pub fn live(&self) -> &Arc<Live> {
-        &self.live
     }
 }
 
@@ -288,5 +291,22 @@ mod tests {
         publisher.finish();
         live.read(&mut snapshot);
         assert_eq!((snapshot.named.len(), snapshot.account.dropped), (Named::MOST, 1));
+    }
+
+    #[test]
+    fn names_do_not_wait_for_one_who_panicked() {
+        let buckets = Arc::new(Buckets::default());
+        let (mut publisher, live) = Live::new(Arc::clone(&buckets), 0);
+        let panics = || {
+            let _looking = live.named();
+            panic!("on purpose");
+        };
+        assert!(thread::scope(|scope| scope.spawn(panics).join()).is_err());
+        let mut tally = Tally::new(Arc::clone(&buckets));
+        tally.fold(&Event::backend("ucx_retries", 2));
+        publisher.publish(&mut tally, 1);
+        let mut snapshot = Snapshot::new(buckets);
+        live.read(&mut snapshot);
+        assert_eq!(snapshot.named, [Named { name: "ucx_retries".into(), events: 1, sum: 2 }]);
     }
 }
