@@ -14,7 +14,8 @@ use crate::page::{Page, Shown};
 /// An agent's place on the page. When the last one is given up, the server ends, and the port is free.
 pub(crate) struct Place {
     shown: Arc<Shown>,
-    site: Arc<Site>,
+    /// There until the place is given up.
+    site: Option<Arc<Site>>,
 }
 
 /// A server and what it shows.
@@ -42,13 +43,17 @@ impl Place {
     ) -> Result<Self, Error> {
         let site = Site::of_process(options)?;
         let shown = site.page.add(labels, instance, live, buckets)?;
-        Ok(Self { shown, site })
+        Ok(Self { shown, site: Some(site) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.site.page.remove(&self.shown);
+        let Some(site) = self.site.take() else { return };
+        site.page.remove(&self.shown);
+        // Who comes at this moment finds the server going on, or the port free.
+        let _known = lock_shared(&SITE);
+        drop(site);
     }
 }
 
