@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A [`Tally`] folds events into plain numbers, a nanosecond or two each. Once a batch, a [`Publisher`] adds it to what
-//! is [`Live`], and readers copy that into a [`Snapshot`], in which every batch is there as a whole or not at all. A
-//! reader never makes the publisher wait.
+//! is [`Live`], and readers copy that into a [`Snapshot`], in which every batch is there as a whole or not at all; but for
+//! sums of events that have only a name, which may be a batch ahead or behind. A reader never makes the publisher wait.
 //!
 //! * [`FAMILIES`]: every metric there is, with its name, HELP and source; the one table everything else derives from.
 //! * [`Buckets`]: the bounds of classic histograms; [`exponential`]: the buckets of native ones.
@@ -50,6 +50,7 @@ mod named;
 mod snapshot;
 mod tally;
 pub mod wire;
+mod words;
 
 pub use buckets::{Buckets, BucketsError};
 pub use family::{FAMILIES, Family, Source, Type};

@@ -2,27 +2,25 @@
 
 //! The metrics of an agent while they change: one thread adds, any number of others look.
 //!
-//! The numbers are words that are read and written as atomics, under a sequence lock: its counter is odd while a batch
-//! is being added, and a reader that saw it odd, or changed, looks again. So a snapshot holds whole batches, and the one
-//! who adds never waits. Adding takes a fraction of a microsecond.
+//! The numbers are words under a sequence lock: a snapshot holds whole batches, and the one who adds never waits. Adding
+//! takes a fraction of a microsecond.
 
+use std::array;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::{array, hint, thread};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use nixl_telemetry_event::Kind;
 
 #[cfg(test)]
 use crate::exponential;
+use crate::words::{Changing, Reading, Words};
 use crate::{Account, Buckets, KINDS, Named, Snapshot, TIMES, Tally};
 
 /// The metrics of an agent, for whoever looks.
 #[derive(Debug)]
 pub struct Live {
     buckets: Arc<Buckets>,
-    sequence: AtomicU64,
-    words: Box<[AtomicU64]>,
+    words: Words,
     places: Places,
     /// Beside the sequence lock, since they are not words. Who adds only tries the lock, and keeps what it has for the next
     /// batch if somebody looks at this moment.
@@ -62,8 +60,7 @@ impl Live {
         });
         let account = HISTOGRAMS + TIMES.len() * (1 + cells);
         let (places, end) = (Places { histograms, account }, account + ACCOUNT);
-        let words = (0..end).map(|_| AtomicU64::new(0)).collect();
-        let live = Self { buckets, sequence: AtomicU64::new(0), words, places, named: Mutex::default(), created_us };
+        let live = Self { buckets, words: Words::new(end), places, named: Mutex::default(), created_us };
         let live = Arc::new(live);
         (Publisher { live: Arc::clone(&live), waiting: Vec::new() }, live)
     }
@@ -73,32 +70,19 @@ impl Live {
     /// # Panics
     /// If the snapshot was made for another number of buckets.
     pub fn read(&self, snapshot: &mut Snapshot) {
-        let mut tries = 0_u32;
-        loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            if before.is_multiple_of(2) {
-                self.copy(snapshot);
-                fence(Ordering::Acquire);
-                if self.sequence.load(Ordering::Relaxed) == before {
-                    break;
-                }
-            }
-            tries += 1;
-            // Who adds may have lost its processor in the middle.
-            if tries.is_multiple_of(64) { thread::yield_now() } else { hint::spin_loop() }
-        }
+        self.words.read(|words| self.copy(words, snapshot));
         snapshot.created_us = self.created_us;
         Named::copy(&self.named(), &mut snapshot.named);
     }
 
-    fn copy(&self, snapshot: &mut Snapshot) {
-        let word = |at: usize| self.words[at].load(Ordering::Relaxed);
+    fn copy(&self, words: Reading<'_>, snapshot: &mut Snapshot) {
+        let word = |at: usize| words.get(at);
         snapshot.counters = array::from_fn(word);
         snapshot.gauges = array::from_fn(|kind| word(GAUGES + kind));
         for (histogram, (sum, cells)) in snapshot.histograms.iter_mut().zip(&self.places.histograms) {
             histogram.clear();
             histogram.sum = word(*sum);
-            let counts = self.words[cells.clone()].iter().map(|word| word.load(Ordering::Relaxed));
+            let counts = cells.clone().map(word);
             let cells = self.buckets.in_buckets().iter().zip(counts).filter(|(_, count)| *count > 0);
             cells.for_each(|(cell, count)| histogram.add(*cell, count));
         }
@@ -112,6 +96,14 @@ impl Live {
         // Adding to a list of sums leaves nothing half done.
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn try_named(&self) -> Option<MutexGuard<'_, Vec<Named>>> {
+        match self.named.try_lock() {
+            Ok(named) => Some(named),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
 }
 
 impl Publisher {
@@ -124,17 +116,13 @@ impl Publisher {
         assert!(tally.has_buckets(&live.buckets), "the tally has other buckets");
         waiting.append(&mut tally.named);
         if !waiting.is_empty()
-            && let Ok(mut named) = live.named.try_lock()
+            && let Some(mut named) = live.try_named()
         {
             for Named { name, events, sum } in waiting.drain(..) {
                 tally.dropped += Named::add(&mut named, &name, events, sum);
             }
         }
-        let sequence = live.sequence.load(Ordering::Relaxed);
-        live.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
-        add(live, tally, now_us);
-        live.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+        live.words.change(|words| add(&live.places, words, tally, now_us));
         tally.clear();
     }
 
@@ -147,8 +135,7 @@ impl Publisher {
         let mut named = live.named();
         let dropped =
             waiting.drain(..).map(|Named { name, events, sum }| Named::add(&mut named, &name, events, sum)).sum();
-        let word = &live.words[live.places.account + 2];
-        word.store(word.load(Ordering::Relaxed).wrapping_add(dropped), Ordering::Relaxed);
+        live.words.change(|words| words.add(live.places.account + 2, dropped));
     }
 
     /// What is added to.
@@ -157,35 +144,31 @@ impl Publisher {
     }
 }
 
-fn add(live: &Live, tally: &Tally, now_us: u64) {
-    // Nobody else writes, so that adding needs no locked instruction.
-    let add = |at: usize, count: u64| {
-        let word = &live.words[at];
-        word.store(word.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
-    };
+fn add(places: &Places, words: Changing<'_>, tally: &Tally, now_us: u64) {
     for kind in Kind::ALL {
         let at = kind.code() as usize;
-        add(at, tally.sum(kind));
-        live.words[GAUGES + at].store(tally.last(kind), Ordering::Relaxed);
+        words.add(at, tally.sum(kind));
+        words.set(GAUGES + at, tally.last(kind));
     }
-    for (kind, (sum, _)) in TIMES.into_iter().zip(&live.places.histograms) {
-        add(*sum, tally.distributed(kind));
+    for (kind, (sum, _)) in TIMES.into_iter().zip(&places.histograms) {
+        words.add(*sum, tally.distributed(kind));
     }
     for (cell, counts) in tally.cells() {
-        for ((_, cells), count) in live.places.histograms.iter().zip(counts) {
+        for ((_, cells), count) in places.histograms.iter().zip(counts) {
             if count > 0 {
-                add(cells.start + cell, count);
+                words.add(cells.start + cell, count);
             }
         }
     }
-    let at = live.places.account;
     let counts = [tally.events, tally.aggregated, tally.dropped, 1];
-    counts.into_iter().enumerate().for_each(|(i, count)| add(at + i, count));
-    live.words[at + 4].store(now_us, Ordering::Relaxed);
+    counts.into_iter().enumerate().for_each(|(i, count)| words.add(places.account + i, count));
+    words.set(places.account + 4, now_us);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use nixl_telemetry_event::Event;
     use proptest::prelude::*;
 
@@ -313,5 +296,22 @@ mod tests {
         publisher.finish();
         live.read(&mut snapshot);
         assert_eq!((snapshot.named.len(), snapshot.account.dropped), (Named::MOST, 1));
+    }
+
+    #[test]
+    fn names_do_not_wait_for_one_who_panicked() {
+        let buckets = Arc::new(Buckets::default());
+        let (mut publisher, live) = Live::new(Arc::clone(&buckets), 0);
+        let panics = || {
+            let _looking = live.named();
+            panic!("on purpose");
+        };
+        assert!(thread::scope(|scope| scope.spawn(panics).join()).is_err());
+        let mut tally = Tally::new(Arc::clone(&buckets));
+        tally.fold(&Event::backend("ucx_retries", 2));
+        publisher.publish(&mut tally, 1);
+        let mut snapshot = Snapshot::new(buckets);
+        live.read(&mut snapshot);
+        assert_eq!(snapshot.named, [Named { name: "ucx_retries".into(), events: 1, sum: 2 }]);
     }
 }

@@ -21,7 +21,7 @@ impl Named {
     /// Adds events of a name; returns how many found no room.
     pub(crate) fn add(list: &mut Vec<Self>, name: &str, events: u64, sum: u64) -> u64 {
         if let Some(known) = list.iter_mut().find(|known| *known.name == *name) {
-            known.events += events;
+            known.events = known.events.wrapping_add(events);
             known.sum = known.sum.wrapping_add(sum);
             return 0;
         }

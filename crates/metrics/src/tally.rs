@@ -87,7 +87,11 @@ impl Tally {
         self.aggregated = self.aggregated.wrapping_add(total.count);
         match self.totals.get_mut(total.kind.code() as usize) {
             Some(sum) => *sum = sum.wrapping_add(low_half(total.sum)),
-            None => self.dropped = self.dropped.wrapping_add(total.count),
+            None => {
+                let name = total.kind.to_string();
+                let dropped = Named::add(&mut self.named, &name, total.count, low_half(total.sum));
+                self.dropped = self.dropped.wrapping_add(dropped);
+            }
         }
     }
 
@@ -207,6 +211,7 @@ mod tests {
             tally.fold(&event);
         }
         tally.fold_total(&Total { kind: Kind::XFER_TIME, count: 9, sum: 1000 });
+        tally.fold_total(&Total { kind: Kind::from_code(77), count: 2, sum: 30 });
         assert_eq!((tally.sum(Kind::TX_BYTES), tally.last(Kind::TX_BYTES)), (2, 3), "it goes on from zero");
         assert_eq!((tally.sum(Kind::RX_BYTES), tally.last(Kind::RX_BYTES)), (0, 0));
         assert_eq!((tally.sum(Kind::XFER_TIME), tally.distributed(Kind::XFER_TIME)), (1011, 11));
@@ -215,8 +220,8 @@ mod tests {
         assert_eq!(distribution(Kind::XFER_POST_TIME), [(1, 2, Some(bucket(26)))]);
         assert_eq!(distribution(Kind::TX_BYTES), []);
         let named: Vec<(&str, u64)> = tally.named().iter().map(|named| (&*named.name, named.sum)).collect();
-        assert_eq!(named, [("ucx_retries", 9), ("unknown_event_77", 1)]);
-        assert_eq!((tally.events(), tally.aggregated(), tally.dropped()), (8, 9, 0));
+        assert_eq!(named, [("ucx_retries", 9), ("unknown_event_77", 31)]);
+        assert_eq!((tally.events(), tally.aggregated(), tally.dropped()), (8, 11, 0));
 
         tally.clear();
         assert!(tally.is_empty() && tally.named.is_empty());

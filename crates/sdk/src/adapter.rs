@@ -122,6 +122,7 @@ impl<E: Exporter> Adapter<E> {
 
     /// Lets go of what is the parent's.
     fn abandon(&mut self) {
+        self.tally = None;
         match mem::replace(&mut self.mode, Mode::Inert) {
             Mode::Announced(mut pump) => pump.abandon(),
             Mode::Timed(timed) => timed.abandon(),
@@ -159,6 +160,8 @@ impl<E: Exporter> plugin::Exporter for Adapter<E> {
         if self.is_forked() {
             self.abandon();
         }
+        // Of a batch that was begun and never ended: what is in it goes with this one.
+        self.take_back_tally();
         self.in_batch = true;
         if let Mode::Announced(pump) = &mut self.mode {
             self.tally = pump.lend_tally();
@@ -224,7 +227,7 @@ impl<E: Exporter> Drop for Adapter<E> {
 mod tests {
     use std::{
         collections::HashMap,
-        sync::{LazyLock, Mutex, mpsc},
+        sync::{Arc, LazyLock, Mutex, mpsc},
         time::Duration,
     };
 
@@ -232,6 +235,7 @@ mod tests {
     use nixl_telemetry_event::{Kind, MemoWords};
 
     use super::*;
+    use crate::metrics::{Aggregated, Buckets, MetricsExporter};
     use crate::{Batch, Error};
 
     /// Where the exporter of an agent reports, so that tests in parallel do not hear each other.
@@ -313,7 +317,7 @@ mod tests {
         values.into_iter().map(|value| adapter.export(&Event::new(Kind::TX_BYTES, value))).collect()
     }
 
-    fn rest(reports: mpsc::Receiver<String>) -> Vec<String> {
+    fn rest<T>(reports: mpsc::Receiver<T>) -> Vec<T> {
         reports.into_iter().collect()
     }
 
@@ -513,6 +517,108 @@ mod tests {
         adapter.batch_end(None);
         drop(adapter);
         assert!(reports.try_iter().next().is_none(), "neither exported, flushed nor dropped");
+    }
+
+    /// Adds up what it is handed, and tells after each batch.
+    struct Summer(mpsc::Sender<u64>);
+
+    impl MetricsExporter for Summer {
+        fn open(agent: &Agent, _: &Settings) -> Result<Self, Error> {
+            Ok(Self(SUMS.lock().unwrap()[agent.name()].clone()))
+        }
+
+        fn buckets(&self) -> Arc<Buckets> {
+            Arc::default()
+        }
+
+        fn publish(&mut self, tally: &mut Tally) {
+            let sum = tally.sum(Kind::TX_BYTES);
+            assert_ne!(sum, 666, "an unlucky sum");
+            self.0.send(sum).expect("somebody listens");
+            tally.clear();
+        }
+    }
+
+    static SUMS: LazyLock<Mutex<HashMap<String, mpsc::Sender<u64>>>> = LazyLock::new(Mutex::default);
+
+    /// What a host does: begins a batch, hands over an event, ends the batch.
+    enum Do {
+        Begin,
+        Event(u64),
+        Total(u64),
+        End,
+    }
+
+    /// An event as the vtable brings it.
+    fn fold(adapter: &mut Adapter<Aggregated<Summer>>, value: u64) -> Status {
+        let event = Event::new(Kind::TX_BYTES, value);
+        if adapter.fold(&event) { Status::Success } else { adapter.export(&event) }
+    }
+
+    fn summer(agent: &str) -> (Adapter<Aggregated<Summer>>, mpsc::Receiver<u64>) {
+        let (report, reports) = mpsc::channel();
+        SUMS.lock().unwrap().insert(agent.to_owned(), report);
+        let adapter = create_with("summer", Agent::new(agent), &Settings::empty()).expect("it opens");
+        SUMS.lock().unwrap().remove(agent);
+        (adapter, reports)
+    }
+
+    #[test]
+    fn no_order_of_calls_loses_what_is_folded() {
+        use Do::{Begin, End, Event as One, Total as Many};
+        let orders: [&[Do]; 7] = [
+            &[Begin, One(1), One(2), End, Begin, End, Begin, One(4), Many(8), End],
+            // Begun twice, and never ended.
+            &[Begin, One(1), Begin, One(2), End, Begin, One(4), Begin, One(8)],
+            // Ended without a begin, and twice.
+            &[End, Begin, One(1), Many(2), End, End, Begin, One(4), One(8), End],
+            // Announced late.
+            &[One(1), One(2), Begin, One(4), Many(8), End],
+            // Between two batches that are announced.
+            &[Begin, One(1), End, One(2), Begin, One(4), End, One(8)],
+            &[One(15)],
+            &[Begin, Many(15)],
+        ];
+        for (number, order) in orders.into_iter().enumerate() {
+            let (mut adapter, reports) = summer(&format!("order {number}"));
+            for step in order {
+                match step {
+                    Begin => adapter.batch_begin(),
+                    One(value) => assert_eq!(fold(&mut adapter, *value), Status::Success),
+                    Many(sum) => {
+                        let total = Total { kind: Kind::TX_BYTES, count: 1, sum: (*sum).into() };
+                        assert_eq!(adapter.export_total(total), Status::Success);
+                    }
+                    End => adapter.batch_end(None),
+                }
+            }
+            drop(adapter);
+            assert_eq!(reports.into_iter().sum::<u64>(), 15, "order {number}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_folded_after_a_panic_or_a_fork() {
+        let (mut adapter, reports) = summer("unlucky");
+        adapter.batch_begin();
+        assert_eq!(fold(&mut adapter, 666), Status::Success);
+        adapter.batch_end(None);
+        assert_eq!(adapter.take_lost(), 1);
+        adapter.batch_begin();
+        assert_eq!(fold(&mut adapter, 1), Status::Unknown);
+        adapter.batch_end(None);
+        drop(adapter);
+        assert_eq!(rest(reports), [0; 0]);
+
+        let (mut adapter, reports) = summer("forked in a batch");
+        adapter.batch_begin();
+        fold(&mut adapter, 1);
+        adapter.pid += 1;
+        adapter.batch_begin();
+        assert_eq!(fold(&mut adapter, 2), Status::Unknown);
+        adapter.batch_end(None);
+        drop(adapter);
+        assert!(reports.try_iter().next().is_none());
     }
 
     #[test]

@@ -57,7 +57,7 @@
 //! * **A log** ([`error!`], [`warn!`], [`info!`], [`debug!`], [`trace!`]) in NIXL's line format, obeying `NIXL_LOG_LEVEL`.
 //! * **Metrics** ([`metrics`]): an exporter that shows sums implements [`MetricsExporter`], and gets them added up.
 //! * **A thread of your own** ([`Worker`]) for what must not be done on the host's, and how long to wait when it fails
-//!   ([`Backoff`]).
+//!   ([`Backoff`]). What the exporters of a process share is locked by [`lock_shared`], which knows about fork.
 //! * **A host for your tests**: [`testing::TestHost`].
 //!
 //! # What you should know
@@ -78,6 +78,7 @@ mod batch;
 mod exporter;
 pub mod metrics;
 mod pump;
+mod shared;
 mod template;
 pub mod testing;
 mod timed;
@@ -99,6 +100,7 @@ pub use crate::{
     exporter::{Error, Exporter},
     metrics::{Aggregated, MetricsExporter},
     pump::Counts,
+    shared::lock_shared,
     template::PathTemplate,
     worker::Worker,
 };

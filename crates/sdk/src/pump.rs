@@ -197,7 +197,9 @@ impl<E: Exporter> Pump<E> {
             Err(failure) => {
                 self.counts.failed += events;
                 self.lost.events += events;
-                log::error!("{self}: {failure}; {events} events are lost");
+                if events > 0 {
+                    log::error!("{self}: {failure}; {events} events are lost");
+                }
                 self.give_up_after(&failure);
             }
         }

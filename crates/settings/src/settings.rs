@@ -221,7 +221,7 @@ impl Settings {
     }
 
     fn parse<T: Value>(&self, subject: &Subject<'_, T>, raw: &Raw, origin: Origin) -> Result<(Found<T>, Shown), Error> {
-        let shown = if subject.secret { Shown::secret() } else { raw.shown() };
+        let shown = if subject.secret { Shown::secret() } else { raw.shown::<T>() };
         let parsed = match raw {
             // A default is written by the rules of today, whatever NIXL it then runs in.
             Raw::Text(text) if origin == Origin::Default => T::from_env(text, Dialect::Current),
@@ -273,10 +273,10 @@ enum Raw {
 }
 
 impl Raw {
-    fn shown(&self) -> Shown {
+    fn shown<T: Value>(&self) -> Shown {
         match self {
-            Self::Text(text) => Shown::quoted(&text.to_string_lossy()),
-            Self::Toml(TomlValue::String(text)) => Shown::quoted(text),
+            Self::Text(text) => Shown::quoted(&T::show(&text.to_string_lossy())),
+            Self::Toml(TomlValue::String(text)) => Shown::quoted(&T::show(text)),
             Self::Toml(value) => Shown(value.to_string()),
         }
     }

@@ -63,6 +63,11 @@ pub trait Value: Sized {
         }
     }
 
+    /// What messages show of a text, without the parts that may be secret. Defaults to all of it.
+    fn show(text: &str) -> Cow<'_, str> {
+        text.into()
+    }
+
     /// What is taken, with a [`Warning`](crate::Warning), instead of a malformed value of the environment, and the word
     /// for it. Defaults to nothing: the malformed value is an error.
     fn fallback(dialect: Dialect) -> Option<(Self, &'static str)> {

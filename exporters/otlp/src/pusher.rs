@@ -4,13 +4,13 @@
 
 mod job;
 
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use std::{mem, thread};
 
 use nixl_telemetry_sdk::metrics::{Buckets, Labels, Live, Snapshot};
-use nixl_telemetry_sdk::{Agent, Error, Worker, error, info};
+use nixl_telemetry_sdk::{Agent, Error, Worker, error, info, lock_shared};
 
 use crate::now_us;
 use crate::pusher::job::Job;
@@ -58,7 +58,8 @@ impl Membership {
     /// Has the metrics of an agent pushed from now on.
     ///
     /// # Errors
-    /// If there can be no connection, for want of certificates or of room for a thread.
+    /// If there can be no connection, for want of certificates or of room for a thread; if this is a child that was forked
+    /// while an exporter was being opened or closed.
     pub(crate) fn join(
         config: Config,
         agent: &Agent,
@@ -66,7 +67,7 @@ impl Membership {
         live: Arc<Live>,
         buckets: Arc<Buckets>,
     ) -> Result<Self, Error> {
-        let mut pushers = pushers()?;
+        let mut pushers = lock_shared(&PUSHERS)?;
         // In a forked child they are the parent's, and so are their locks.
         pushers.extract_if(.., |pusher| !pusher.worker.is_here()).for_each(mem::forget);
         let pusher = match pushers.iter().find(|pusher| pusher.config == config) {
@@ -91,7 +92,7 @@ impl Membership {
         }
         let Pusher { config, crew, worker, transport } = &*self.pusher;
         let until = Instant::now() + config.shutdown_timeout;
-        let mut pushers = pushers()?;
+        let mut pushers = lock_shared(&PUSHERS)?;
         self.member.left_us.store(now_us(), Ordering::Release);
         let was_last = !crew.members().iter().any(|member| member.lives());
         if was_last {
@@ -123,22 +124,6 @@ impl Drop for Membership {
     fn drop(&mut self) {
         if let Err(error) = self.leave() {
             error!("exporter otlp: {error}");
-        }
-    }
-}
-
-/// The list of pushers.
-///
-/// # Errors
-/// If it cannot be had within five seconds, for which nobody holds it: then this is a child that was forked at that moment.
-fn pushers() -> Result<MutexGuard<'static, Vec<Arc<Pusher>>>, Error> {
-    let until = Instant::now() + Duration::from_secs(5);
-    loop {
-        match PUSHERS.try_lock() {
-            Ok(pushers) => return Ok(pushers),
-            Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
-            Err(TryLockError::WouldBlock) => return Err("forked while an exporter was being opened or closed".into()),
         }
     }
 }

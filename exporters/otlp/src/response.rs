@@ -116,12 +116,16 @@ fn printable(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST).collect()
 }
 
+/// The longest anybody is left alone for: who says more has a clock, or a proxy, that is wrong.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// Seconds, or the date until when.
 fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
-    match text.trim().parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => Some(httpdate::parse_http_date(text.trim()).ok()?.duration_since(now).unwrap_or_default()),
-    }
+    let wait = match text.trim().parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text.trim()).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(wait.min(LONGEST))
 }
 
 #[cfg(test)]
@@ -164,6 +168,7 @@ mod tests {
             (Some("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60)),
             (Some("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0)),
             (Some("soon"), None),
+            (Some("99999999999"), Some(3600)),
         ] {
             let expected = Verdict::Later {
                 problem: "status 503: too busy".into(),

@@ -340,6 +340,15 @@ mod tests {
             let error = config(&[(name, value)]).err().unwrap();
             assert!(error.contains(&format!("OTEL_{name}")) && error.contains(message), "{error}");
         }
+        for (value, shown) in [
+            ("htps://me:hunter2@c:1/x", "htps://<secret>@c:1/x"),
+            ("me:hunter2@c?hunter2", "<secret>@c?<secret>"),
+            ("http://me:hunter@2@:1", "http://<secret>@:1"),
+            ("ftp://c/x?hunter2=?hunter2", "ftp://c/x?<secret>"),
+        ] {
+            let error = config(&[("EXPORTER_OTLP_ENDPOINT", value)]).err().unwrap();
+            assert!(error.contains(&format!("_ENDPOINT is \"{shown}\" (environment)")), "{error}");
+        }
         for value in ["hunter2", "a b=hunter2", "a=hunter2%0A", "Content-Type=hunter2"] {
             let error = config(&[("EXPORTER_OTLP_HEADERS", value)]).err().unwrap();
             assert!(error.contains("OTEL_EXPORTER_OTLP_HEADERS") && !error.contains("hunter2"), "{error}");

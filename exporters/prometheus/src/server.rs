@@ -3,18 +3,19 @@
 //! The server of this process, which its agents share.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use nixl_telemetry_scrape::{ListenError, Options, Refused, Request, Server, Service, Stats};
 use nixl_telemetry_sdk::metrics::{Buckets, Live};
-use nixl_telemetry_sdk::{Error, info, warn};
+use nixl_telemetry_sdk::{Error, info, lock_shared, warn};
 
 use crate::page::{Page, Shown};
 
 /// An agent's place on the page. When the last one is given up, the server ends, and the port is free.
 pub(crate) struct Place {
     shown: Arc<Shown>,
-    site: Arc<Site>,
+    /// There until the place is given up.
+    site: Option<Arc<Site>>,
 }
 
 /// A server and what it shows.
@@ -42,20 +43,24 @@ impl Place {
     ) -> Result<Self, Error> {
         let site = Site::of_process(options)?;
         let shown = site.page.add(labels, instance, live, buckets)?;
-        Ok(Self { shown, site })
+        Ok(Self { shown, site: Some(site) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.site.page.remove(&self.shown);
+        let Some(site) = self.site.take() else { return };
+        site.page.remove(&self.shown);
+        // Who comes at this moment finds the server going on, or the port free.
+        let _known = lock_shared(&SITE);
+        drop(site);
     }
 }
 
 impl Site {
     fn of_process(options: Options) -> Result<Arc<Self>, Error> {
         let pid = std::process::id();
-        let mut known = SITE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock_shared(&SITE)?;
         let site = known.as_ref().filter(|(owner, _)| *owner == pid).and_then(|(_, site)| site.upgrade());
         if let Some(site) = site {
             if site.addresses != options.addresses {

@@ -112,6 +112,23 @@ fn a_port_that_is_taken_is_waited_for() {
 }
 
 #[test]
+fn who_comes_while_the_last_one_goes_is_served_at_once() {
+    let _turn = TURN.lock().unwrap();
+    let settings = settings(free_port(), &[]);
+    let port = settings.get(&endpoint::PORT).unwrap().value;
+    let mut host = Host::open("a", &settings).unwrap();
+    for round in 0..100 {
+        let (next, _) = thread::scope(|scope| {
+            let goes = scope.spawn(|| host.close());
+            (Host::open("a", &settings).unwrap(), goes.join().unwrap())
+        });
+        host = next;
+        assert!(get(port, "/metrics").is_some(), "round {round}");
+    }
+    host.close();
+}
+
+#[test]
 fn names_can_be_left_out() {
     let _turn = TURN.lock().unwrap();
     let port = free_port();

@@ -4,11 +4,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use nixl_telemetry_scrape::{Options, Server, StartError};
-use nixl_telemetry_sdk::{info, warn};
+use nixl_telemetry_sdk::{Error, info, lock_shared, warn};
 
 use crate::election::Election;
 use crate::ranks::Ranks;
@@ -31,10 +31,10 @@ static SERVERS: Mutex<Vec<Known>> = Mutex::new(Vec::new());
 ///
 /// # Errors
 /// If it cannot be started.
-pub(crate) fn serve(directory: PathBuf, stale: Duration, options: Options) -> Result<Arc<Server>, StartError> {
+pub(crate) fn serve(directory: PathBuf, stale: Duration, options: Options) -> Result<Arc<Server>, Error> {
     let pid = std::process::id();
     let address = *options.addresses.first().ok_or(StartError::NoAddress)?;
-    let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut servers = lock_shared(&SERVERS)?;
     servers.retain(|known| known.pid == pid && known.server.strong_count() > 0);
     let known = servers.iter().find(|known| known.directory == directory && known.address == address);
     if let Some(server) = known.and_then(|known| known.server.upgrade()) {

@@ -132,6 +132,7 @@ pub(crate) unsafe extern "C" fn export_event<P: Plugin, S: Speaker>(
 ) -> i32 {
     // SAFETY: created by `create_into` as this type, alive, and used by this call alone.
     let object = unsafe { &mut *this.cast::<ExporterObject<P::Exporter>>() };
+    // No panic ends here: neither reading nor folding has any.
     // SAFETY: the host keeps the event unchanged during the call.
     let read = unsafe { S::read(event) };
     if !object.inert && object.exporter.fold(&read) {

@@ -114,10 +114,7 @@ fn decode_named(category: u32, field: &[u8; NAME_SIZE], value: u64) -> Event<'_>
 /// The text of a name field: up to the first NUL, or the first byte that is not UTF-8, or the field's end.
 fn decode_name(field: &[u8; NAME_SIZE]) -> &str {
     let text = field.split(|&byte| byte == 0).next().unwrap_or_default();
-    match core::str::from_utf8(text) {
-        Ok(name) => name,
-        Err(error) => core::str::from_utf8(&text[..error.valid_up_to()]).unwrap_or_default(),
-    }
+    text.utf8_chunks().next().map_or("", |chunk| chunk.valid())
 }
 
 /// The name field as releases with names fill it: errors carry the name of their status.

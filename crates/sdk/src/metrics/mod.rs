@@ -84,7 +84,11 @@ pub trait MetricsExporter: Sized + Send + 'static {
 /// Makes an [`Exporter`] of a [`MetricsExporter`]: folds the events, one by one as the host brings them, and hands over
 /// their sums once a batch. Takes totals too.
 #[derive(Debug)]
-pub struct Aggregated<E>(E);
+pub struct Aggregated<E> {
+    exporter: E,
+    /// For batches that come as such, which they do where another exporter holds this one.
+    tally: Option<Tally>,
+}
 
 impl<E: MetricsExporter> Exporter for Aggregated<E> {
     const SETTINGS: &'static [&'static dyn Describe] = E::SETTINGS;
@@ -92,25 +96,27 @@ impl<E: MetricsExporter> Exporter for Aggregated<E> {
     const FOLDS: bool = true;
 
     fn open(agent: &Agent, settings: &Settings) -> Result<Self, Error> {
-        E::open(agent, settings).map(Self)
+        Ok(Self { exporter: E::open(agent, settings)?, tally: None })
     }
 
     fn export(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
-        let mut tally = Tally::new(self.0.buckets());
+        let Self { exporter, tally } = self;
+        let tally = tally.get_or_insert_with(|| Tally::new(exporter.buckets()));
         batch.iter().for_each(|event| tally.fold(&event));
-        self.publish(&mut tally)
+        exporter.publish(tally);
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.0.flush()
+        self.exporter.flush()
     }
 
     fn tally(&self) -> Option<Box<Tally>> {
-        Some(Box::new(Tally::new(self.0.buckets())))
+        Some(Box::new(Tally::new(self.exporter.buckets())))
     }
 
     fn publish(&mut self, tally: &mut Tally) -> Result<(), Error> {
-        self.0.publish(tally);
+        self.exporter.publish(tally);
         debug_assert!(tally.is_empty(), "publish leaves the tally empty");
         Ok(())
     }

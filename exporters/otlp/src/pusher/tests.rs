@@ -180,7 +180,7 @@ fn how_long_it_waits_depends_on_the_answer() {
     assert!((2500..=7500).contains(&again.as_millis()), "{again:?}");
     // Who wants to be left alone for longer than tries are worth it is left alone.
     let long = scene.run(Call::Due, Reaction::Answer(503, "Retry-After: 7200\r\n", ""));
-    assert_eq!(long.as_secs(), 7200);
+    assert_eq!(long.as_secs(), 3600, "an hour is enough");
 }
 
 #[test]

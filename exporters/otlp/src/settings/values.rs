@@ -2,6 +2,7 @@
 
 //! The types settings have, and what their values look like.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::time::Duration;
@@ -21,6 +22,10 @@ impl<T: Value> Value for Otel<T> {
 
     fn from_env(text: &OsStr, dialect: Dialect) -> Result<Self, Malformed> {
         if text.is_empty() { Ok(Self(None)) } else { T::from_env(text, dialect).map(|value| Self(Some(value))) }
+    }
+
+    fn show(text: &str) -> Cow<'_, str> {
+        T::show(text)
     }
 }
 
@@ -51,6 +56,17 @@ impl Value for Endpoint {
         })
         .map(Self)
         .ok_or_else(Malformed::of::<Self>)
+    }
+
+    /// Without user, password and query, of what need not be a URL.
+    fn show(text: &str) -> Cow<'_, str> {
+        const HIDDEN: &str = "<secret>";
+        let (address, query) = text.split_once('?').map_or((text, None), |(address, query)| (address, Some(query)));
+        let (scheme, rest) = address.split_at(address.find("://").map_or(0, |colon| colon + 3));
+        let (user, host) = rest.split_at(rest.rfind('@').unwrap_or(0));
+        let user = if user.is_empty() { user } else { HIDDEN };
+        let query = query.map_or(String::new(), |_| format!("?{HIDDEN}"));
+        format!("{scheme}{user}{host}{query}").into()
     }
 }
 
