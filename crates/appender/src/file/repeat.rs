@@ -17,17 +17,9 @@ use std::{
 use nixl_telemetry_sdk::warn;
 use rustix::fs::OFlags;
 
-use super::{CsvFile, FileError, describe};
+use super::{FileError, LineFile, Place, describe};
 
-/// Where lines begin: in which file, by device and inode, since it may be renamed, and at which byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    pub(crate) at: u64,
-}
-
-impl CsvFile {
+impl LineFile {
     /// Appends what is missing of lines that another process was to write at this place. If that is done at another
     /// place, `note` is told before how many bytes are not missing, and where the rest begins.
     ///
@@ -44,18 +36,18 @@ impl CsvFile {
 
     fn complete_whole(&mut self, lines: &[u8], place: Place, note: &dyn Fn(usize, Place)) -> Result<(), String> {
         let mut there = 0;
-        if self.open.regular {
+        if self.current.open.regular {
             // Who rotates a file has its lock, so that under it every file keeps its name.
-            let lock = self.lock_current()?;
-            let metadata = self.open.file.metadata().map_err(|error| describe(&error))?;
+            let lock = self.current.lock()?;
+            let metadata = self.current.open.file.metadata().map_err(|error| describe(&error))?;
             let is_current = (metadata.dev(), metadata.ino()) == (place.device, place.inode);
             let found = match is_current {
-                true => common(&self.open.file, place.at, lines),
+                true => common(&self.current.open.file, place.at, lines),
                 false => self.rotated(place).map_or(Ok(0), |file| common(&file, place.at, lines)),
             };
             there = found.unwrap_or_else(|error| {
-                let (path, what) = (self.path.display(), describe(&error));
-                warn!("{path} cannot be read, so that rows a process died over may come twice: {what}");
+                let (path, what) = (self.current.path.display(), describe(&error));
+                warn!("{path} cannot be read, so that lines a process died over may come twice: {what}");
                 0
             });
             if there == lines.len() {
@@ -65,17 +57,17 @@ impl CsvFile {
             if is_current && lock.held && size == place.at + there as u64 {
                 // Nobody has written since: even a line that was cut off can be continued.
                 lock.write(size, &lines[there..]).map_err(|error| describe(&error))?;
-                self.open.end = place.at + lines.len() as u64;
+                self.current.open.end = place.at + lines.len() as u64;
                 return Ok(());
             }
         }
-        let there = whole_lines(&lines[..there]);
+        let there = self.form.whole_lines(&lines[..there]);
         self.append_whole(&lines[there..], &|place| note(there, place))
     }
 
     /// The file among those that were rotated.
     fn rotated(&self, place: Place) -> Option<File> {
-        let (folder, name) = (self.path.parent()?, self.path.file_name()?);
+        let (folder, name) = (self.current.path.parent()?, self.current.path.file_name()?);
         // By their names rather than by counting: somebody may have removed one of them, or changed the settings.
         let numbered = fs::read_dir(folder).ok()?.flatten().filter(|entry| {
             let number = entry.file_name();
@@ -104,42 +96,4 @@ fn common(file: &File, at: u64, bytes: &[u8]) -> io::Result<usize> {
         }
     }
     Ok(found[..read].iter().zip(bytes).take_while(|(found, byte)| found == byte).count())
-}
-
-/// Bytes of the whole lines these begin with. A line goes on where it breaks within quotes.
-fn whole_lines(bytes: &[u8]) -> usize {
-    let mut quoted = false;
-    let mut end = 0;
-    for (index, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'"' => quoted = !quoted,
-            b'\n' if !quoted => end = index + 1,
-            _ => {}
-        }
-    }
-    end
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_whole_at_their_last_byte() {
-        let table = [
-            ("", 0),
-            ("1,2", 0),
-            ("1,2\n", 4),
-            ("1,2\n3", 4),
-            ("1,2\n3,4\n", 8),
-            // A name in quotes may have line breaks in it, and quotes.
-            ("1,\"a\n", 0),
-            ("1,\"a\nb\"\n2", 8),
-            ("1,\"a\"\"\n", 0),
-            ("1,\"a\"\"\n\"\n", 9),
-        ];
-        for (text, expected) in table {
-            assert_eq!(whole_lines(text.as_bytes()), expected, "{text:?}");
-        }
-    }
 }

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use std::{num::NonZero, path::PathBuf};
+
+use nixl_telemetry_sdk::{Agent, Error, PathTemplate, Setting, Settings};
+
+use crate::file::{Form, LineFile, Rotation};
+
+/// Where lines go, and when the file is rotated, before it is known for which agent and process.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    path: PathTemplate,
+    rotation: Option<Rotation>,
+    /// The setting that chose the path.
+    setting: &'static str,
+}
+
+impl Destination {
+    /// Out of three settings: the path, the size in bytes at which the file is rotated (0 never rotates), and how many rotated
+    /// files are kept besides the current one.
+    ///
+    /// # Errors
+    /// If one of them has no value or none that is allowed. The last is not looked at if the file is never rotated.
+    pub fn from_settings(
+        settings: &Settings,
+        file: &'static Setting<PathTemplate>,
+        max_size: &'static Setting<u64>,
+        max_files: &'static Setting<u32>,
+    ) -> Result<Self, Error> {
+        let path = settings.get(file)?.value;
+        let rotation = match NonZero::new(settings.get(max_size)?.value) {
+            Some(max_size) => Some(Rotation { max_size, keep: settings.get(max_files)?.value }),
+            None => None,
+        };
+        Ok(Self { path, rotation, setting: file.name() })
+    }
+
+    pub(crate) fn path(&self, agent: &Agent) -> PathBuf {
+        self.path.resolve(agent)
+    }
+
+    pub(crate) fn open(&self, agent: &Agent, form: Form) -> Result<LineFile, Error> {
+        let file = LineFile::open(self.path(agent), form, self.rotation);
+        Ok(file.map_err(|error| format!("{}: {error}", self.setting))?)
+    }
+}
