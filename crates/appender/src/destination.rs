@@ -4,7 +4,10 @@ use std::{num::NonZero, path::PathBuf};
 
 use nixl_telemetry_sdk::{Agent, Error, PathTemplate, Setting, Settings};
 
-use crate::file::{Form, LineFile, Rotation};
+use crate::{
+    codec::Compression,
+    file::{Form, LineFile, Rotation},
+};
 
 /// Where lines go, and when the file is rotated, before it is known for which agent and process.
 #[derive(Clone, Debug)]
@@ -29,10 +32,16 @@ impl Destination {
     ) -> Result<Self, Error> {
         let path = settings.get(file)?.value;
         let rotation = match NonZero::new(settings.get(max_size)?.value) {
-            Some(max_size) => Some(Rotation { max_size, keep: settings.get(max_files)?.value }),
+            Some(max_size) => Some(Rotation { max_size, keep: settings.get(max_files)?.value, compression: None }),
             None => None,
         };
         Ok(Self { path, rotation, setting: file.name() })
+    }
+
+    /// Has rotated files compressed, by a thread of their own.
+    pub fn compressed(mut self, compression: Compression) -> Self {
+        self.rotation.iter_mut().for_each(|rotation| rotation.compression = Some(compression));
+        self
     }
 
     pub(crate) fn path(&self, agent: &Agent) -> PathBuf {

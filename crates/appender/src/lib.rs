@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod codec;
 mod destination;
 mod file;
 mod note;
@@ -21,6 +22,7 @@ use nixl_telemetry_sdk::{Agent, Batch, Error};
 
 use crate::file::LineFile;
 pub use crate::{
+    codec::{Codec, Compression},
     destination::Destination,
     file::{Form, Place},
     note::Note,

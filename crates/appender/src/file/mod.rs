@@ -9,31 +9,25 @@
 //! without it: still whole, but nothing is rotated or taken back, two that begin a file at the same moment may both write
 //! a header, and where lines begin is not noted.
 
+mod compressor;
 mod form;
 mod lock;
 mod open;
 mod repeat;
+mod rotation;
 
 use std::{
-    fs,
     io::{self, Write as _},
-    num::NonZero,
     os::unix::fs::{FileExt as _, MetadataExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use nixl_telemetry_sdk::warn;
 
 pub use self::form::Form;
-use self::{lock::Lock, open::Current};
-
-/// When a file is full, and how many full ones are kept.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rotation {
-    pub(crate) max_size: NonZero<u64>,
-    pub(crate) keep: u32,
-}
+pub(crate) use self::rotation::Rotation;
+use self::{compressor::Compressor, lock::Lock, open::Current};
 
 /// Where lines begin: in which file, by device and inode, since it may be renamed, and at which byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +46,8 @@ pub(crate) struct LineFile {
     current: Current,
     form: Form,
     rotation: Option<Rotation>,
+    /// There if rotated files are compressed.
+    compressor: Option<Compressor>,
 }
 
 /// What is wrong with a file; the path comes first.
@@ -87,9 +83,14 @@ impl LineFile {
         let error = |what| FileError { path: path.clone(), what };
         let absolute = std::path::absolute(&path).map_err(|cause| error(describe(&cause)))?;
         let current = Current::open(absolute, patience).map_err(error)?;
-        let mut this = Self { current, form, rotation };
+        let mut this = Self { current, form, rotation, compressor: None };
         // An append of nothing: it begins an empty file, and looks at one that is not.
         this.append(b"", &|_| {})?;
+        if let Some(Rotation { keep: 1.., compression: Some(compression), .. }) = rotation
+            && this.current.open.regular
+        {
+            this.compressor = Compressor::start(&this.current.path, compression);
+        }
         Ok(this)
     }
 
@@ -121,11 +122,18 @@ impl LineFile {
                 // A line that was cut off is left as it is, for who may know how it goes on.
                 return Ok(());
             }
-            if !rotated && lock.held && self.is_full(size, lines.len()) {
+            if let Some(rotation) = self.rotation
+                && !rotated
+                && lock.held
+                && self.is_full(size, lines.len(), rotation.max_size.get())
+            {
                 // If it cannot be rotated, a file that is too big is better than none.
                 rotated = true;
-                match self.rotate() {
-                    Ok(()) => continue,
+                match rotation.rotate(&self.current.path) {
+                    Ok(()) => {
+                        self.compressor.as_ref().inspect(|compressor| compressor.ask());
+                        continue;
+                    }
                     Err(what) => warn!("{} is full and cannot be rotated: {what}", self.current.path.display()),
                 }
             }
@@ -159,8 +167,7 @@ impl LineFile {
         }
     }
 
-    fn is_full(&self, size: u64, more: usize) -> bool {
-        let max_size = self.rotation.map_or(u64::MAX, |rotation| rotation.max_size.get());
+    fn is_full(&self, size: u64, more: usize, max_size: u64) -> bool {
         more > 0 && size > self.form.header.len() as u64 && size + more as u64 > max_size
     }
 
@@ -197,28 +204,6 @@ impl LineFile {
             || self.current.open.file.read_at(&mut last, size - 1).is_ok_and(|_| last == *b"\n")
     }
 
-    /// Renames FILE to FILE.1, FILE.1 to FILE.2 and so on, up to the first number that is free or the last to be kept.
-    fn rotate(&self) -> Result<(), String> {
-        let keep = self.rotation.map_or(0, |rotation| rotation.keep);
-        let numbered = |number: u32| {
-            let mut name = self.current.path.as_os_str().to_owned();
-            name.push(format!(".{number}"));
-            PathBuf::from(name)
-        };
-        let rename = |from: &Path, to: &Path| {
-            fs::rename(from, to)
-                .map_err(|error| format!("{} to {}: {}", from.display(), to.display(), describe(&error)))
-        };
-        if keep == 0 {
-            return fs::remove_file(&self.current.path).map_err(|error| describe(&error));
-        }
-        let free = (1..keep).find(|&number| !numbered(number).exists()).unwrap_or(keep);
-        for number in (1..free).rev() {
-            rename(&numbered(number), &numbered(number + 1))?;
-        }
-        rename(&self.current.path, &numbered(1))
-    }
-
     fn error(&self, what: String) -> FileError {
         FileError { path: self.current.path.clone(), what }
     }
@@ -236,8 +221,10 @@ fn describe(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::{
-        fs::{File, Permissions},
+        fs::{self, File, Permissions},
+        num::NonZero,
         os::unix::fs::{PermissionsExt as _, symlink},
+        path::Path,
         sync::Barrier,
         thread,
     };
@@ -263,7 +250,7 @@ mod tests {
     }
 
     fn rotating(path: &Path, max_size: u64, keep: u32) -> LineFile {
-        let rotation = Rotation { max_size: NonZero::new(max_size).unwrap(), keep };
+        let rotation = Rotation { max_size: NonZero::new(max_size).unwrap(), keep, compression: None };
         // Who goes without the lock cannot rotate, and makes a file too big: on a busy machine a second is soon over.
         LineFile::open_patiently(path.to_owned(), form(), Some(rotation), Duration::from_secs(600)).unwrap()
     }

@@ -6,18 +6,17 @@
 //! nothing else tells how far it came: it may have died before the first byte, behind the last, or anywhere between.
 
 use std::{
-    fs::{self, File},
-    io,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
-    },
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt as _,
 };
 
 use nixl_telemetry_sdk::warn;
-use rustix::fs::OFlags;
 
-use super::{FileError, LineFile, Place, describe};
+use super::{
+    FileError, LineFile, Place, describe,
+    rotation::{Identity, Rotated},
+};
 
 impl LineFile {
     /// Appends what is missing of lines that another process was to write at this place. If that is done at another
@@ -40,23 +39,23 @@ impl LineFile {
             // Who rotates a file has its lock, so that under it every file keeps its name.
             let lock = self.current.lock()?;
             let metadata = self.current.open.file.metadata().map_err(|error| describe(&error))?;
-            let is_current = (metadata.dev(), metadata.ino()) == (place.device, place.inode);
-            let found = match is_current {
-                true => common(&self.current.open.file, place.at, lines),
-                false => self.rotated(place).map_or(Ok(0), |file| common(&file, place.at, lines)),
-            };
-            there = found.unwrap_or_else(|error| {
-                let (path, what) = (self.current.path.display(), describe(&error));
-                warn!("{path} cannot be read, so that lines a process died over may come twice: {what}");
+            let identity = Identity { device: place.device, inode: place.inode };
+            let is_current = Identity::of(&metadata) == identity;
+            let here = if is_current {
+                self.readable(common(At { file: &self.current.open.file, at: place.at }, lines))
+            } else {
                 0
-            });
+            };
+            // What was compressed left its inode to others: there may be several of the same identity.
+            let elsewhere = if here < lines.len() { self.rotated(identity, place.at, lines) } else { 0 };
+            there = here.max(elsewhere);
             if there == lines.len() {
                 return Ok(());
             }
             let size = metadata.len();
-            if is_current && lock.held && size == place.at + there as u64 {
+            if is_current && lock.held && there == here && size == place.at + here as u64 {
                 // Nobody has written since: even a line that was cut off can be continued.
-                lock.write(size, &lines[there..]).map_err(|error| describe(&error))?;
+                lock.write(size, &lines[here..]).map_err(|error| describe(&error))?;
                 self.current.open.end = place.at + lines.len() as u64;
                 return Ok(());
             }
@@ -65,35 +64,55 @@ impl LineFile {
         self.append_whole(&lines[there..], &|place| note(there, place))
     }
 
-    /// The file among those that were rotated.
-    fn rotated(&self, place: Place) -> Option<File> {
-        let (folder, name) = (self.current.path.parent()?, self.current.path.file_name()?);
-        // By their names rather than by counting: somebody may have removed one of them, or changed the settings.
-        let numbered = fs::read_dir(folder).ok()?.flatten().filter(|entry| {
-            let number = entry.file_name();
-            let number = number.as_bytes().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"."));
-            number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+    /// How many of these bytes lie at this place in a rotated file that is, or was before it was compressed, this one.
+    fn rotated(&self, identity: Identity, at: u64, lines: &[u8]) -> usize {
+        let compression = self.rotation.and_then(|rotation| rotation.compression);
+        let all = Rotated::all(&self.current.path, compression).into_iter();
+        let found = all.filter_map(|rotated| match rotated.codec {
+            None if rotated.identity == identity => {
+                let open = rotated.open().ok()?;
+                Some(self.readable(common(At { file: &open, at }, lines)))
+            }
+            None => None,
+            Some(codec) => {
+                // One that cannot be read so far is none of ours.
+                let (remark, mut from) = codec.read(rotated.open().ok()?).ok()?;
+                (remark == identity.remark()).then(|| {
+                    let before = io::copy(&mut from.by_ref().take(at), &mut io::sink());
+                    self.readable(before.and_then(|_| common(from, lines)))
+                })
+            }
         });
-        let mut found = numbered.filter(|entry| {
-            let file = entry.metadata().map(|file| (file.dev(), file.ino(), file.is_file()));
-            file.is_ok_and(|file| file == (place.device, place.inode, true))
-        });
-        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).expect("open flags fit an int");
-        File::options().read(true).custom_flags(flags).open(found.next()?.path()).ok()
+        found.max().unwrap_or(0)
+    }
+
+    /// What was found, or nothing, and a line in the log, if that cannot be told.
+    fn readable(&self, found: io::Result<usize>) -> usize {
+        found.unwrap_or_else(|error| {
+            let (path, what) = (self.current.path.display(), describe(&error));
+            warn!("{path} cannot be read, so that lines a process died over may come twice: {what}");
+            0
+        })
     }
 }
 
-/// How many of these bytes, from the first one on, lie in the file at this place.
-fn common(file: &File, at: u64, bytes: &[u8]) -> io::Result<usize> {
-    let mut found = vec![0; bytes.len()];
-    let mut read = 0;
-    while read < found.len() {
-        match file.read_at(&mut found[read..], at + read as u64) {
-            Ok(0) => break,
-            Ok(more) => read += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+/// How many of these bytes, from the first one on, there are to read.
+fn common(from: impl Read, bytes: &[u8]) -> io::Result<usize> {
+    let mut found = Vec::new();
+    from.take(bytes.len() as u64).read_to_end(&mut found)?;
+    Ok(found.iter().zip(bytes).take_while(|(found, byte)| found == byte).count())
+}
+
+/// A file from some byte on.
+struct At<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
-    Ok(found[..read].iter().zip(bytes).take_while(|(found, byte)| found == byte).count())
 }
