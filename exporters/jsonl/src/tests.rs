@@ -9,7 +9,7 @@ use std::{
 };
 
 use nixl_telemetry_sdk::{Category, Event, Kind, markdown_table, testing::TestHost};
-use nixl_telemetry_testkit::{self as testkit, Missing, check_schema, event_schema};
+use nixl_telemetry_testkit::{self as testkit, check_schema, event_schema};
 use serde_json::Value;
 
 use super::*;
@@ -142,9 +142,8 @@ fn two_agents_share_a_file_whose_past_is_compressed() {
             "{rotated:?}"
         );
         // Whoever has no Rust reads the same.
-        let missing = || Missing::new(tool, "apt-get install gzip zstd");
-        let there = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
-        if testkit::require(&format!("jsonl read by {tool}"), there.then_some(()).ok_or_else(missing)).is_none() {
+        let there = testkit::command(tool, tool);
+        if testkit::require(&format!("jsonl read by {tool}"), there).is_none() {
             continue;
         }
         let arguments: &[&str] = if compress == "none" { &[] } else { &["-dc"] };
