@@ -62,7 +62,8 @@ impl<F: Format> Appender<F> {
     /// If the path is no place for a file, or the file has another header: lines of two sorts are not mixed. The setting and
     /// the path are named.
     pub fn open(agent: &Agent, format: F, destination: Destination) -> Result<Self, Error> {
-        let file = destination.open(agent, format.form())?;
+        let mut file = destination.open(agent, format.form())?;
+        file.start_compressing();
         Ok(Self { lines: format.lines(agent), file, format, destination })
     }
 

@@ -277,7 +277,10 @@ mod tests {
 
     fn rotating(path: &Path, max_size: u64, keep: u32, compression: Compression) -> LineFile {
         let rotation = Rotation { max_size: NonZero::new(max_size).unwrap(), keep, compression: Some(compression) };
-        LineFile::open_patiently(path.to_owned(), Form::lines(), Some(rotation), Duration::from_secs(600)).unwrap()
+        let patience = Duration::from_secs(600);
+        let mut file = LineFile::open_patiently(path.to_owned(), Form::lines(), Some(rotation), patience).unwrap();
+        file.start_compressing();
+        file
     }
 
     fn append(file: &mut LineFile, line: &str) {

@@ -46,7 +46,7 @@ pub(crate) struct LineFile {
     current: Current,
     form: Form,
     rotation: Option<Rotation>,
-    /// There if rotated files are compressed.
+    /// There if it compresses what is rotated.
     compressor: Option<Compressor>,
 }
 
@@ -86,12 +86,16 @@ impl LineFile {
         let mut this = Self { current, form, rotation, compressor: None };
         // An append of nothing: it begins an empty file, and looks at one that is not.
         this.append(b"", &|_| {})?;
-        if let Some(Rotation { keep: 1.., compression: Some(compression), .. }) = rotation
-            && this.current.open.regular
-        {
-            this.compressor = Compressor::start(&this.current.path, compression);
-        }
         Ok(this)
+    }
+
+    /// Starts compressing what was rotated and will be, if that is wanted.
+    pub(crate) fn start_compressing(&mut self) {
+        if let Some(Rotation { keep: 1.., compression: Some(compression), .. }) = self.rotation
+            && self.current.open.regular
+        {
+            self.compressor = Compressor::start(&self.current.path, compression);
+        }
     }
 
     /// Appends whole lines, all of them or none. If nobody can get between, `note` is told before where they will begin.

@@ -38,9 +38,9 @@ impl LineFile {
         if self.current.open.regular {
             // Who rotates a file has its lock, so that under it every file keeps its name.
             let lock = self.current.lock()?;
-            let metadata = self.current.open.file.metadata().map_err(|error| describe(&error))?;
+            let metadata = || self.current.open.file.metadata().map_err(|error| describe(&error));
             let identity = Identity { device: place.device, inode: place.inode };
-            let is_current = Identity::of(&metadata) == identity;
+            let is_current = Identity::of(&metadata()?) == identity;
             let here = if is_current {
                 self.readable(common(At { file: &self.current.open.file, at: place.at }, lines))
             } else {
@@ -52,7 +52,8 @@ impl LineFile {
             if there == lines.len() {
                 return Ok(());
             }
-            let size = metadata.len();
+            // By now, since who waits too long for the lock goes without.
+            let size = metadata()?.len();
             if is_current && lock.held && there == here && size == place.at + here as u64 {
                 // Nobody has written since: even a line that was cut off can be continued.
                 lock.write(size, &lines[here..]).map_err(|error| describe(&error))?;
