@@ -16,6 +16,8 @@ pub struct Destination {
     rotation: Option<Rotation>,
     /// The setting that chose the path.
     setting: &'static str,
+    /// What starts compressing. A pointer, so that an exporter that compresses nothing is not linked with it.
+    start: Option<fn(&mut LineFile)>,
 }
 
 impl Destination {
@@ -35,12 +37,13 @@ impl Destination {
             Some(max_size) => Some(Rotation { max_size, keep: settings.get(max_files)?.value, compression: None }),
             None => None,
         };
-        Ok(Self { path, rotation, setting: file.name() })
+        Ok(Self { path, rotation, setting: file.name(), start: None })
     }
 
     /// Has rotated files compressed, by a thread of their own.
     pub fn compressed(mut self, compression: Compression) -> Self {
         self.rotation.iter_mut().for_each(|rotation| rotation.compression = Some(compression));
+        self.start = Some(LineFile::start_compressing);
         self
     }
 
@@ -48,6 +51,16 @@ impl Destination {
         self.path.resolve(agent)
     }
 
+    /// Opens the file of an agent of this process: as [`open`](Self::open), and what was rotated is compressed from now on.
+    pub(crate) fn open_own(&self, agent: &Agent, form: Form) -> Result<LineFile, Error> {
+        let mut file = self.open(agent, form)?;
+        if let Some(start) = self.start {
+            start(&mut file);
+        }
+        Ok(file)
+    }
+
+    /// Opens the file of an agent.
     pub(crate) fn open(&self, agent: &Agent, form: Form) -> Result<LineFile, Error> {
         let file = LineFile::open(self.path(agent), form, self.rotation);
         Ok(file.map_err(|error| format!("{}: {error}", self.setting))?)

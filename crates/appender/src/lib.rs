@@ -62,8 +62,7 @@ impl<F: Format> Appender<F> {
     /// If the path is no place for a file, or the file has another header: lines of two sorts are not mixed. The setting and
     /// the path are named.
     pub fn open(agent: &Agent, format: F, destination: Destination) -> Result<Self, Error> {
-        let mut file = destination.open(agent, format.form())?;
-        file.start_compressing();
+        let file = destination.open_own(agent, format.form())?;
         Ok(Self { lines: format.lines(agent), file, format, destination })
     }
 
