@@ -135,7 +135,9 @@ impl LineFile {
                 rotated = true;
                 match rotation.rotate(&self.current.path) {
                     Ok(()) => {
-                        self.compressor.as_ref().inspect(|compressor| compressor.ask());
+                        if let Some(compressor) = &self.compressor {
+                            compressor.ask();
+                        }
                         continue;
                     }
                     Err(what) => warn!("{} is full and cannot be rotated: {what}", self.current.path.display()),
@@ -441,6 +443,25 @@ mod tests {
         File::options().append(true).open(&path).unwrap().write_all(b"5,").unwrap();
         file.append(b"6,7\n", UNNOTED).unwrap();
         assert_eq!(read(&path), "a,b\n1,2\n3,4\n5,\n6,7\n");
+    }
+
+    #[test]
+    fn without_a_header_there_are_lines_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let mut file = LineFile::open(path.clone(), Form::lines(), None).unwrap();
+        assert_eq!(read(&path), "");
+        file.append(b"1\n", UNNOTED).unwrap();
+        assert_eq!(read(&path), "1\n");
+        fs::write(&path, "").unwrap();
+        file.append(b"2\n", UNNOTED).unwrap();
+        assert_eq!(read(&path), "2\n");
+        fs::write(&path, "cut o").unwrap();
+        file.append(b"3\n", UNNOTED).unwrap();
+        assert_eq!(read(&path), "cut o\n3\n");
+        // Whatever it begins with.
+        LineFile::open(path.clone(), Form::lines(), None).unwrap().append(b"4\n", UNNOTED).unwrap();
+        assert_eq!(read(&path), "cut o\n3\n4\n");
     }
 
     #[test]
