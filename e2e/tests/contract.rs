@@ -17,7 +17,7 @@ use nixl_telemetry_testkit as testkit;
 use object::{Object as _, ObjectSymbol as _, read::elf::ElfFile64};
 
 /// The exporters there are.
-const EXPORTERS: [&str; 5] = ["csv", "flight", "otlp", "prometheus", "prometheus_mp"];
+const EXPORTERS: [&str; 6] = ["csv", "flight", "jsonl", "otlp", "prometheus", "prometheus_mp"];
 
 #[test]
 fn it_exports_the_entry_points_and_nothing_else() {
@@ -84,6 +84,21 @@ unsafe fn create(library: &Library) -> *mut raw::Exporter {
     }
 }
 
+/// How many threads of ours there are.
+fn threads() -> usize {
+    let names = fs::read_dir("/proc/self/task").unwrap();
+    let names = names.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|name| name.starts_with("nixl-tlm-")).count()
+}
+
+/// A thread names itself, a moment after it was started.
+fn await_thread() {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while threads() == 0 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn closing_leaves_no_thread() {
     let folder = tempfile::tempdir().unwrap();
@@ -96,11 +111,6 @@ fn closing_leaves_no_thread() {
 #[test]
 #[ignore = "run by closing_leaves_no_thread"]
 fn open_and_close() {
-    let threads = || {
-        let names = fs::read_dir("/proc/self/task").unwrap();
-        let names = names.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
-        names.filter(|name| name.starts_with("nixl-tlm-")).count()
-    };
     let library = load();
     // SAFETY: the calls a host makes, in the order it makes them, with live parameters; the library stays open.
     unsafe {
@@ -111,11 +121,7 @@ fn open_and_close() {
         let event = RichEvent { kind: 1, category: 0, value: 5, timestamp_us: 9, name: ptr::null(), name_len: 0 };
         let slots = (*exporter).slots;
         assert_eq!(((*slots).export_event)(exporter, ptr::from_ref(&event).cast()), 0);
-        // A thread names itself, a moment after it was started.
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while threads() == 0 && Instant::now() < deadline {
-            std::thread::yield_now();
-        }
+        await_thread();
         assert_eq!(threads(), 1);
         ((*slots).delete)(exporter);
         let fini: Symbol<raw::FiniFn> = library.get(raw::FINI_SYMBOL.as_bytes()).unwrap();
@@ -124,6 +130,42 @@ fn open_and_close() {
     assert_eq!(threads(), 0);
     library.close().unwrap();
     assert_eq!(threads(), 0);
+}
+
+#[test]
+fn closing_leaves_no_thread_that_compresses() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.jsonl");
+    fs::write(folder.path().join("events.jsonl.1"), "{}\n").unwrap();
+    let plugin = testkit::plugin("jsonl");
+    let variables = [
+        ("CONTRACT_PLUGIN", plugin.as_path()),
+        ("NIXL_TELEMETRY_JSONL_FILE", &file),
+        ("NIXL_TELEMETRY_JSONL_MAX_SIZE", Path::new("1000")),
+        ("NIXL_TELEMETRY_JSONL_COMPRESS", Path::new("zstd")),
+    ];
+    run("compress_and_close", &variables);
+    let mut names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["events.jsonl", "events.jsonl.1.zst"]);
+}
+
+#[test]
+#[ignore = "run by closing_leaves_no_thread_that_compresses"]
+fn compress_and_close() {
+    let library = load();
+    // SAFETY: as in `open_and_close`.
+    unsafe {
+        let exporter = create(&library);
+        await_thread();
+        assert_eq!(threads(), 1);
+        ((*(*exporter).slots).delete)(exporter);
+        let fini: Symbol<raw::FiniFn> = library.get(raw::FINI_SYMBOL.as_bytes()).unwrap();
+        fini();
+    }
+    assert_eq!(threads(), 0);
+    library.close().unwrap();
 }
 
 /// A forked child destroys its copy of an exporter whose thread lives in the parent: at once, and without a row.

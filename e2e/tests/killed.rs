@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Every row of csv is there once, although those who write it are killed again and again.
+//! Every line of csv and jsonl is there once, although those who write it are killed again and again.
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     fs::File,
     hint,
     os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
     path::Path,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     ptr,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
 };
@@ -60,29 +62,48 @@ fn export(exporter: &mut Exporter, id: BatchId<'_>) {
 }
 
 #[test]
-fn every_row_is_there_once() {
+fn every_row_of_csv_is_there_once() {
+    // The name comes last: a row that was cut off is none.
+    let variables = [("COLUMNS", "value,agent_name")];
+    every_line_is_there_once("csv", &variables, "value,agent_name", |row| row.split_once(','));
+}
+
+#[test]
+fn every_line_of_jsonl_is_there_once() {
+    every_line_is_there_once("jsonl", &[("COMPRESS", "gzip")], "", |line| {
+        let (agent, rest) = line.split_once(r#","agent":""#)?.1.split_once('"')?;
+        Some((rest.strip_suffix(r#","unit":"bytes"}"#)?.rsplit_once(':')?.1, agent))
+    });
+}
+
+/// With these settings besides; what is left of a header and lines that were cut off is told from lines by `parse`, which finds
+/// a line's value and agent.
+fn every_line_is_there_once(
+    exporter: &str,
+    more: &[(&str, &str)],
+    header: &str,
+    parse: impl Fn(&str) -> Option<(&str, &str)>,
+) {
     let folder = tempfile::tempdir().unwrap();
-    let (journal, plugin) = (folder.path().join("journal"), testkit::plugin("csv"));
+    let (journal, plugin) = (folder.path().join("journal"), testkit::plugin(exporter));
     fs::write(&journal, [0; 80]).unwrap();
-    let rows = folder.path().join("rows");
-    fs::create_dir(&rows).unwrap();
-    let variables = [
-        ("KILLED_JOURNAL", journal.as_path()),
-        ("KILLED_PLUGIN", &plugin),
-        ("NIXL_TELEMETRY_CSV_FILE", &rows.join("events.csv")),
-        // The name comes last: a row that was cut off is none.
-        ("NIXL_TELEMETRY_CSV_COLUMNS", Path::new("value,agent_name")),
-        ("NIXL_TELEMETRY_CSV_MAX_SIZE", Path::new("1000000")),
-        ("NIXL_TELEMETRY_CSV_MAX_FILES", Path::new("100000")),
-    ];
+    let lines = folder.path().join("lines");
+    fs::create_dir(&lines).unwrap();
+    let file = lines.join("events");
+    let rotation = [("MAX_SIZE", "1000000"), ("MAX_FILES", "100000"), ("FILE", file.to_str().unwrap())];
+    let settings = rotation.iter().chain(more);
+    let settings: Vec<_> = settings
+        .map(|(name, value)| (format!("NIXL_TELEMETRY_{}_{name}", exporter.to_uppercase()), Path::new(*value)))
+        .collect();
+    let mut variables = vec![("KILLED_JOURNAL", journal.as_path()), ("KILLED_PLUGIN", &plugin)];
+    variables.extend(settings.iter().map(|(name, value)| (name.as_str(), *value)));
     run_apart("kill_again_and_again", &variables);
 
     let mut seen = BTreeMap::<u64, u32>::new();
-    let files = fs::read_dir(&rows).unwrap();
-    let text = files.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect::<String>();
+    let text = all(&lines);
     let (mut others, mut stumps) = (0, 0);
-    for line in text.lines().filter(|line| *line != "value,agent_name") {
-        match line.split_once(',') {
+    for line in text.lines().filter(|line| *line != header) {
+        match parse(line) {
             Some((value, "victim")) => *seen.entry(value.parse().unwrap()).or_default() += 1,
             Some((_, "somebody")) => others += 1,
             _ => stumps += 1,
@@ -95,8 +116,24 @@ fn every_row_is_there_once() {
     assert!(batches >= ROUNDS && others == ROUNDS && stumps <= ROUNDS, "{batches} batches, {others}, {stumps}");
 }
 
+/// All that is in the files of a folder. Where one is there compressed as well, or is about to be, it alone counts.
+fn all(folder: &Path) -> String {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let texts = files.map(|path| match path.extension().and_then(OsStr::to_str) {
+        Some("compressing") => String::new(),
+        Some("gz") if path.with_extension("").exists() => String::new(),
+        Some("gz") => {
+            let output = Command::new("gzip").arg("-dc").arg(&path).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        }
+        _ => fs::read_to_string(path).unwrap(),
+    });
+    texts.collect()
+}
+
 #[test]
-#[ignore = "run by every_row_is_there_once"]
+#[ignore = "run by every_line_is_there_once"]
 fn kill_again_and_again() {
     let journal = Journal::open();
     let somebody = Plugin::load(env::var_os("KILLED_PLUGIN").unwrap()).unwrap();
@@ -132,7 +169,7 @@ fn kill_again_and_again() {
 /// A process that exports until it is killed.
 fn victim() -> Child {
     let mut command = nixl_command(&env::current_exe().unwrap());
-    let variables = env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NIXL_TELEMETRY_CSV"));
+    let variables = env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NIXL_TELEMETRY_"));
     command.envs(variables).args(["--exact", "export_for_ever", "--include-ignored"]);
     command.stdout(Stdio::null()).spawn().unwrap()
 }

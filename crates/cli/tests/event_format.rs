@@ -9,53 +9,12 @@ use std::path::PathBuf;
 
 use nixl_telemetry_event::{Category, Event, Generation, Kind, Unit};
 use nixl_telemetry_ring::{Options, Writer};
-use nixl_telemetry_testkit::workspace_root;
+use nixl_telemetry_testkit::{check_schema as check, event_schema as schema, workspace_root};
 use serde_json::{Value, json};
 use support::{run, text};
 
 fn document(name: &str) -> String {
     fs::read_to_string(workspace_root().join("docs").join(name)).unwrap()
-}
-
-fn schema() -> Value {
-    serde_json::from_str(&document("event.schema.json")).unwrap()
-}
-
-/// What is wrong with a value by a schema, of which each keyword must be known here.
-fn check(schema: &Value, value: &Value) -> Result<(), String> {
-    let fails = |what: &str| Err(format!("{value}: {what}"));
-    let absent = json!({});
-    let properties = schema.get("properties").unwrap_or(&absent).as_object().unwrap();
-    for (keyword, wanted) in schema.as_object().unwrap() {
-        let holds = match keyword.as_str() {
-            "$schema" | "title" | "description" | "examples" => true,
-            "type" => match wanted.as_str().unwrap() {
-                "object" => value.is_object(),
-                "string" => value.is_string(),
-                "integer" => value.is_u64() || value.is_i64(),
-                other => panic!("unknown type {other}"),
-            },
-            "minimum" => value.as_u64() >= wanted.as_u64(),
-            "maximum" => value.as_u64().is_some_and(|value| value <= wanted.as_u64().unwrap()),
-            "enum" => wanted.as_array().unwrap().contains(value),
-            "required" => wanted.as_array().unwrap().iter().all(|name| value.get(name.as_str().unwrap()).is_some()),
-            "additionalProperties" => {
-                assert_eq!(wanted, &json!(false));
-                value.as_object().is_some_and(|object| object.keys().all(|name| properties.contains_key(name)))
-            }
-            "properties" => {
-                for (name, schema) in properties {
-                    value.get(name).map_or(Ok(()), |value| check(schema, value))?;
-                }
-                true
-            }
-            other => panic!("unknown keyword {other}"),
-        };
-        if !holds {
-            return fails(&format!("{keyword} is {wanted}"));
-        }
-    }
-    Ok(())
 }
 
 /// Every object that is printed for these paths, of which all fit the schema.

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nixl_telemetry_appender::Note;
 use nixl_telemetry_sdk::{
     Agent, BatchId, Event, Kind, Settings,
     testing::{MemoWords, TestHost},
@@ -15,7 +16,7 @@ use nixl_telemetry_sdk::{
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
-use crate::{Csv, note::Note};
+use crate::Csv;
 
 const COLUMNS: &str = "agent_name,event_name,value";
 const HEADER: &str = "agent_name,event_name,value\n";

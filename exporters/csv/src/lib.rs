@@ -19,20 +19,12 @@
 mod columns;
 #[cfg(test)]
 mod exactly_once;
-mod file;
-mod note;
 mod rows;
 
-use std::num::NonZero;
-
+use nixl_telemetry_appender::{Appender, Destination};
 use nixl_telemetry_sdk::{Agent, Batch, Describe, Error, Exporter, PathTemplate, Setting, Settings, export_plugin};
 
-use crate::{
-    columns::Columns,
-    file::{CsvFile, Place, Rotation},
-    note::Note,
-    rows::Rows,
-};
+use crate::columns::Columns;
 
 static FILE: Setting<PathTemplate> = Setting::required(
     "NIXL_TELEMETRY_CSV_FILE",
@@ -57,80 +49,20 @@ static MAX_FILES: Setting<u32> = Setting::new(
     "Rotated files that are kept besides the current one; with 0 a full file is deleted.",
 );
 
-/// The exporter of one agent: how rows are made, and where they go.
-struct Csv {
-    rows: Rows,
-    file: CsvFile,
-    /// For the rows of another process.
-    described: Described,
-}
-
-/// Rows and file as the settings describe them, before it is known for which process.
-struct Described {
-    path: PathTemplate,
-    columns: Columns,
-    rotation: Option<Rotation>,
-}
-
-impl Described {
-    fn open(&self, agent: &Agent, rows: &Rows) -> Result<CsvFile, Error> {
-        let file = CsvFile::open(self.path.resolve(agent), rows.header(), self.rotation);
-        Ok(file.map_err(|error| format!("{}: {error}", FILE.name()))?)
-    }
-}
-
-impl Csv {
-    /// Exports what is missing of a batch another process was about to export, as that process would have.
-    fn complete(&mut self, batch: &Batch<'_>, noted: Note) -> Result<(), Error> {
-        let (own, agent) = (batch.agent(), batch.agent().in_process(noted.pid));
-        let mut rows = Rows::new(&self.described.columns, &agent);
-        let mut other;
-        let file = if self.described.path.resolve(&agent) == self.described.path.resolve(own) {
-            &mut self.file
-        } else {
-            other = self.described.open(&agent, &rows)?;
-            &mut other
-        };
-        let lines = rows.encode(batch);
-        // More than there is: these are other rows than then, by other settings, and none of them is anywhere.
-        let before = usize::try_from(noted.before).ok().filter(|before| *before <= lines.len()).unwrap_or(0);
-        let note = |there: usize, place| {
-            let before = (before + there) as u64;
-            write_down(batch, Note { place, before, ..noted });
-        };
-        Ok(file.complete(&lines[before..], noted.place, &note)?)
-    }
-}
-
-fn write_down(batch: &Batch<'_>, note: Note) {
-    if let Some(memo) = batch.memo() {
-        memo.set(note.to_numbers());
-    }
-}
+/// The exporter of one agent.
+struct Csv(Appender<Columns>);
 
 impl Exporter for Csv {
     const SETTINGS: &'static [&'static dyn Describe] = &[&FILE, &COLUMNS, &MAX_SIZE, &MAX_FILES];
 
     fn open(agent: &Agent, settings: &Settings) -> Result<Self, Error> {
-        let path = settings.get(&FILE)?.value;
+        let destination = Destination::from_settings(settings, &FILE, &MAX_SIZE, &MAX_FILES)?;
         let columns = settings.get(&COLUMNS)?.value;
-        let rotation = NonZero::new(settings.get(&MAX_SIZE)?.value)
-            .map(|max_size| Ok::<_, Error>(Rotation { max_size, keep: settings.get(&MAX_FILES)?.value }))
-            .transpose()?;
-        let rows = Rows::new(&columns, agent);
-        let described = Described { path, columns, rotation };
-        Ok(Self { file: described.open(agent, &rows)?, rows, described })
+        Ok(Self(Appender::open(agent, columns, destination)?))
     }
 
     fn export(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
-        if batch.is_repeated()
-            && let Some(noted) = batch.memo().and_then(|memo| memo.recall()).and_then(Note::from_numbers)
-        {
-            return self.complete(batch, noted);
-        }
-        let pid = batch.agent().pid();
-        let note = |place: Place| write_down(batch, Note { place, before: 0, pid });
-        Ok(self.file.append(self.rows.encode(batch), &note)?)
+        self.0.export(batch)
     }
 }
 

@@ -7,11 +7,24 @@
 //! chunks of a fixed size, of which the next text overwrites what is too much: a copy whose size the compiler knows is
 //! a few instructions, and one it does not know is a call (of which one a row remains, for the value).
 
+use nixl_telemetry_appender::{self as appender, Form, Format};
 use nixl_telemetry_sdk::{Agent, Batch, Category, Event, Kind, Name, csv_field};
 
 use crate::columns::{Column, Columns};
 
-/// Turns batches into lines.
+impl Format for Columns {
+    type Lines = Rows;
+
+    fn lines(&self, agent: &Agent) -> Rows {
+        Rows::new(self, agent)
+    }
+
+    fn form(&self) -> Form {
+        Form::rows(header(self), "NIXL_TELEMETRY_CSV_COLUMNS chooses the columns")
+    }
+}
+
+/// Turns the batches of one agent into rows.
 pub(crate) struct Rows {
     columns: Columns,
     agent_name: String,
@@ -65,33 +78,6 @@ impl Rows {
         rows
     }
 
-    /// The first line of a file, its end included.
-    pub(crate) fn header(&self) -> String {
-        let names: Vec<_> = self.columns.0.iter().map(|column| column.name()).collect();
-        names.join(",") + "\n"
-    }
-
-    /// The lines of a batch.
-    pub(crate) fn encode(&mut self, batch: &Batch<'_>) -> &[u8] {
-        let mut lines = std::mem::take(&mut self.lines);
-        lines.start(batch.len() * self.longest + CHUNK);
-        // On most hosts all events of a batch share its timestamp: it is printed once.
-        let mut timestamp = Decimal::new(batch.timestamp_us());
-        for event in batch.iter() {
-            match event.kind().and_then(|kind| self.prepared.get(kind.code() as usize)) {
-                Some(row) => row.encode(&event, &mut timestamp, &mut lines),
-                None => {
-                    let rest = batch.len() * self.longest + CHUNK;
-                    let row = self.prepare_other(&event);
-                    lines.make_room(row.room() + rest);
-                    row.encode(&event, &mut timestamp, &mut lines);
-                }
-            }
-        }
-        self.lines = lines;
-        self.lines.as_bytes()
-    }
-
     /// The row of an event that is in no table: a backend's, of which there are a handful, or one of an unknown kind.
     #[cold]
     fn prepare_other(&mut self, event: &Event<'_>) -> &Row {
@@ -138,6 +124,34 @@ impl Rows {
         row.push(&text, Hole::Nothing);
         row
     }
+}
+
+impl appender::Lines for Rows {
+    fn encode(&mut self, batch: &Batch<'_>) -> &[u8] {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.start(batch.len() * self.longest + CHUNK);
+        // On most hosts all events of a batch share its timestamp: it is printed once.
+        let mut timestamp = Decimal::new(batch.timestamp_us());
+        for event in batch.iter() {
+            match event.kind().and_then(|kind| self.prepared.get(kind.code() as usize)) {
+                Some(row) => row.encode(&event, &mut timestamp, &mut lines),
+                None => {
+                    let rest = batch.len() * self.longest + CHUNK;
+                    let row = self.prepare_other(&event);
+                    lines.make_room(row.room() + rest);
+                    row.encode(&event, &mut timestamp, &mut lines);
+                }
+            }
+        }
+        self.lines = lines;
+        self.lines.as_bytes()
+    }
+}
+
+/// The first line of a file, its end included.
+fn header(columns: &Columns) -> String {
+    let names: Vec<_> = columns.0.iter().map(|column| column.name()).collect();
+    names.join(",") + "\n"
 }
 
 impl Row {
@@ -244,6 +258,7 @@ impl Decimal {
 mod tests {
     use std::{ffi::OsStr, sync::Mutex};
 
+    use nixl_telemetry_appender::Lines as _;
     use nixl_telemetry_sdk::{Dialect, Error, Exporter, Settings, Value as _, testing::TestHost};
 
     use super::*;
@@ -261,8 +276,9 @@ mod tests {
 
         fn export(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
             let columns = Columns::from_env(OsStr::new(*COLUMNS.lock().unwrap()), Dialect::Current);
-            let mut rows = Rows::new(&columns.expect("the test names columns"), batch.agent());
-            let mut text = rows.header();
+            let columns = columns.expect("the test names columns");
+            let mut rows = columns.lines(batch.agent());
+            let mut text = header(&columns);
             text.push_str(str::from_utf8(rows.encode(batch))?);
             *TEXT.lock().unwrap() = text;
             Ok(())

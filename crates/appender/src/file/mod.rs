@@ -1,51 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! How rows leave: appended to a file that others may append to, rotate, or remove at the same time.
+//! How lines leave: appended to a file that others may append to, rotate, or remove at the same time.
 //!
 //! Everyone who writes takes the file's lock for the moment of one append. Under it a file is measured, given its
 //! header if it is empty, rotated if it is full, and shortened again if the disk was full in the middle of a batch.
 //!
-//! Where the lock cannot be had (a file system without locks, a process stopped while it held it) rows are appended
+//! Where the lock cannot be had (a file system without locks, a process stopped while it held it) lines are appended
 //! without it: still whole, but nothing is rotated or taken back, two that begin a file at the same moment may both write
-//! a header, and where rows begin is not noted.
+//! a header, and where lines begin is not noted.
 
+mod compressor;
+mod form;
 mod lock;
 mod open;
 mod repeat;
+mod rotation;
 
 use std::{
-    fs,
     io::{self, Write as _},
-    num::NonZero,
     os::unix::fs::{FileExt as _, MetadataExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use nixl_telemetry_sdk::warn;
 
-pub(crate) use self::repeat::Place;
-use self::{lock::Lock, open::Open};
+pub use self::form::Form;
+pub(crate) use self::rotation::Rotation;
+use self::{compressor::Compressor, lock::Lock, open::Current};
 
-/// When a file is full, and how many full ones are kept.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rotation {
-    pub(crate) max_size: NonZero<u64>,
-    pub(crate) keep: u32,
+/// Where lines begin: in which file, by device and inode, since it may be renamed, and at which byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the file system.
+    pub device: u64,
+    /// The number of the file in it.
+    pub inode: u64,
+    /// Bytes before them.
+    pub at: u64,
 }
 
 /// A file open for appending.
 #[derive(Debug)]
-pub(crate) struct CsvFile {
-    /// Absolute: the process may change its directory.
-    path: PathBuf,
-    header: String,
+pub(crate) struct LineFile {
+    current: Current,
+    form: Form,
     rotation: Option<Rotation>,
-    open: Open,
-    /// How long to wait for the lock.
-    patience: Duration,
-    /// The lock could not be had last time: do not wait for it again until somebody has let go.
-    impatient: bool,
+    /// There if it compresses what is rotated.
+    compressor: Option<Compressor>,
 }
 
 /// What is wrong with a file; the path comes first.
@@ -63,28 +65,37 @@ impl std::fmt::Display for FileError {
     }
 }
 
-impl CsvFile {
+impl LineFile {
     /// Opens or creates the file, and writes the header into an empty one.
     ///
     /// # Errors
     /// If the path is no place for a file, or the file has another header: rows of two sorts are not mixed.
-    pub(crate) fn open(path: PathBuf, header: String, rotation: Option<Rotation>) -> Result<Self, FileError> {
-        Self::open_patiently(path, header, rotation, Lock::PATIENCE)
+    pub(crate) fn open(path: PathBuf, form: Form, rotation: Option<Rotation>) -> Result<Self, FileError> {
+        Self::open_patiently(path, form, rotation, Lock::PATIENCE)
     }
 
     fn open_patiently(
         path: PathBuf,
-        header: String,
+        form: Form,
         rotation: Option<Rotation>,
         patience: Duration,
     ) -> Result<Self, FileError> {
         let error = |what| FileError { path: path.clone(), what };
-        let path = std::path::absolute(&path).map_err(|cause| error(describe(&cause)))?;
-        let open = Open::new(&path).map_err(error)?;
-        let mut this = Self { path, header, rotation, open, patience, impatient: false };
+        let absolute = std::path::absolute(&path).map_err(|cause| error(describe(&cause)))?;
+        let current = Current::open(absolute, patience).map_err(error)?;
+        let mut this = Self { current, form, rotation, compressor: None };
         // An append of nothing: it begins an empty file, and looks at one that is not.
         this.append(b"", &|_| {})?;
         Ok(this)
+    }
+
+    /// Starts compressing what was rotated and will be, if that is wanted.
+    pub(crate) fn start_compressing(&mut self) {
+        if let Some(Rotation { keep: 1.., compression: Some(compression), .. }) = self.rotation
+            && self.current.open.regular
+        {
+            self.compressor = Compressor::start(&self.current.path, compression);
+        }
     }
 
     /// Appends whole lines, all of them or none. If nobody can get between, `note` is told before where they will begin.
@@ -97,36 +108,45 @@ impl CsvFile {
 
     fn append_whole(&mut self, lines: &[u8], note: &dyn Fn(Place)) -> Result<(), String> {
         let io = |error: io::Error| describe(&error);
-        if !self.open.regular {
-            let begin = if std::mem::replace(&mut self.open.checked, true) { "" } else { &self.header };
-            return (&*self.open.file).write_all(&[begin.as_bytes(), lines].concat()).map_err(io);
+        if !self.current.open.regular {
+            let begin = if std::mem::replace(&mut self.current.open.checked, true) { "" } else { &self.form.header };
+            return (&*self.current.open.file).write_all(&[begin.as_bytes(), lines].concat()).map_err(io);
         }
         let mut rotated = false;
         loop {
-            let lock = self.lock_current()?;
-            let metadata = self.open.file.metadata().map_err(io)?;
+            let lock = self.current.lock()?;
+            let metadata = self.current.open.file.metadata().map_err(io)?;
             let size = metadata.len();
             let header = self.missing_header(size, &lock);
-            if header == 0 && !self.open.checked {
+            if header == 0 && !self.current.open.checked {
                 self.check_header()?;
             }
-            self.open.checked = true;
+            self.current.open.checked = true;
             if header == 0 && lines.is_empty() {
                 // A line that was cut off is left as it is, for who may know how it goes on.
                 return Ok(());
             }
-            if !rotated && lock.held && self.is_full(size, lines.len()) {
+            if let Some(rotation) = self.rotation
+                && !rotated
+                && lock.held
+                && self.is_full(size, lines.len(), rotation.max_size.get())
+            {
                 // If it cannot be rotated, a file that is too big is better than none.
                 rotated = true;
-                match self.rotate() {
-                    Ok(()) => continue,
-                    Err(what) => warn!("{} is full and cannot be rotated: {what}", self.path.display()),
+                match rotation.rotate(&self.current.path) {
+                    Ok(()) => {
+                        if let Some(compressor) = &self.compressor {
+                            compressor.ask();
+                        }
+                        continue;
+                    }
+                    Err(what) => warn!("{} is full and cannot be rotated: {what}", self.current.path.display()),
                 }
             }
             let begin: &[u8] = match header {
                 // Somebody else wrote, and may have been killed in the middle of a line.
-                0 if size != self.open.end && !self.ends_with_line(size) => b"\n",
-                missing => &self.header.as_bytes()[self.header.len() - missing..],
+                0 if size != self.current.open.end && !self.ends_with_line(size) => b"\n",
+                missing => &self.form.header.as_bytes()[self.form.header.len() - missing..],
             };
             if lock.held {
                 let (device, inode, at) = (metadata.dev(), metadata.ino(), size + begin.len() as u64);
@@ -135,7 +155,7 @@ impl CsvFile {
             let written =
                 if begin.is_empty() { lock.write(size, lines) } else { lock.write(size, &[begin, lines].concat()) };
             written.map_err(io)?;
-            self.open.end = size + (begin.len() + lines.len()) as u64;
+            self.current.open.end = size + (begin.len() + lines.len()) as u64;
             return Ok(());
         }
     }
@@ -144,96 +164,54 @@ impl CsvFile {
     /// of writing it. That somebody is still at it can be told only without the lock.
     fn missing_header(&self, size: u64, lock: &Lock) -> usize {
         match usize::try_from(size) {
-            Ok(0) => self.header.len(),
-            Ok(size) if size < self.header.len() && lock.held => match self.start() {
-                Ok(start) if start == self.header.as_bytes()[..size] => self.header.len() - size,
+            Ok(0) => self.form.header.len(),
+            Ok(size) if size < self.form.header.len() && lock.held => match self.start() {
+                Ok(start) if start == self.form.header.as_bytes()[..size] => self.form.header.len() - size,
                 _ => 0,
             },
             _ => 0,
         }
     }
 
-    fn is_full(&self, size: u64, more: usize) -> bool {
-        let max_size = self.rotation.map_or(u64::MAX, |rotation| rotation.max_size.get());
-        more > 0 && size > self.header.len() as u64 && size + more as u64 > max_size
-    }
-
-    /// Locks the file that the path names now, which may have become another since it was opened.
-    fn lock_current(&mut self) -> Result<Lock, String> {
-        // Who keeps replacing the file, or a file system that cannot say which is which, must not hold us up.
-        for _ in 0..16 {
-            let patience = if self.impatient { Duration::ZERO } else { self.patience };
-            let lock = Lock::take(&self.open.file, patience).map_err(|error| describe(&error))?;
-            self.impatient = !lock.held;
-            let open = self.open.file.metadata().map_err(|error| describe(&error))?;
-            let named = fs::symlink_metadata(&self.path);
-            if named.is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino())) {
-                return Ok(lock);
-            }
-            drop(lock);
-            self.open = Open::new(&self.path)?;
-            if !self.open.regular {
-                return Err("was replaced by something else, expected a file".into());
-            }
-        }
-        Err("is replaced again and again, expected a file that stays for a moment".into())
+    fn is_full(&self, size: u64, more: usize, max_size: u64) -> bool {
+        more > 0 && size > self.form.header.len() as u64 && size + more as u64 > max_size
     }
 
     fn check_header(&self) -> Result<(), String> {
-        if !self.open.readable {
+        if !self.current.open.readable {
             // Who may write but not read cannot look; appending is what was asked for.
             return Ok(());
         }
         let start = self.start().map_err(|error| describe(&error))?;
-        if start == self.header.as_bytes() {
+        if start == self.form.header.as_bytes() {
             return Ok(());
         }
         let line = start.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
         Err(format!(
-            "starts with {:?}, expected an empty file or one that starts with {:?} (NIXL_TELEMETRY_CSV_COLUMNS chooses \
-             the columns)",
+            "starts with {:?}, expected an empty file or one that starts with {:?} ({})",
             String::from_utf8_lossy(line),
-            self.header
+            self.form.header,
+            self.form.chosen_by
         ))
     }
 
     /// As many bytes of the file as the header has.
     fn start(&self) -> io::Result<Vec<u8>> {
-        let mut start = vec![0; self.header.len()];
-        let read = self.open.file.read_at(&mut start, 0)?;
+        let mut start = vec![0; self.form.header.len()];
+        let read = self.current.open.file.read_at(&mut start, 0)?;
         start.truncate(read);
         Ok(start)
     }
 
     fn ends_with_line(&self, size: u64) -> bool {
         let mut last = [0];
-        !self.open.readable || self.open.file.read_at(&mut last, size - 1).is_ok_and(|_| last == *b"\n")
-    }
-
-    /// Renames FILE to FILE.1, FILE.1 to FILE.2 and so on, up to the first number that is free or the last to be kept.
-    fn rotate(&self) -> Result<(), String> {
-        let keep = self.rotation.map_or(0, |rotation| rotation.keep);
-        let numbered = |number: u32| {
-            let mut name = self.path.as_os_str().to_owned();
-            name.push(format!(".{number}"));
-            PathBuf::from(name)
-        };
-        let rename = |from: &Path, to: &Path| {
-            fs::rename(from, to)
-                .map_err(|error| format!("{} to {}: {}", from.display(), to.display(), describe(&error)))
-        };
-        if keep == 0 {
-            return fs::remove_file(&self.path).map_err(|error| describe(&error));
-        }
-        let free = (1..keep).find(|&number| !numbered(number).exists()).unwrap_or(keep);
-        for number in (1..free).rev() {
-            rename(&numbered(number), &numbered(number + 1))?;
-        }
-        rename(&self.path, &numbered(1))
+        size == 0
+            || !self.current.open.readable
+            || self.current.open.file.read_at(&mut last, size - 1).is_ok_and(|_| last == *b"\n")
     }
 
     fn error(&self, what: String) -> FileError {
-        FileError { path: self.path.clone(), what }
+        FileError { path: self.current.path.clone(), what }
     }
 }
 
@@ -249,8 +227,10 @@ fn describe(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::{
-        fs::{File, Permissions},
+        fs::{self, File, Permissions},
+        num::NonZero,
         os::unix::fs::{PermissionsExt as _, symlink},
+        path::Path,
         sync::Barrier,
         thread,
     };
@@ -267,14 +247,18 @@ mod tests {
 
     const HEADER: &str = "a,b\n";
 
-    fn open(path: &Path) -> Result<CsvFile, String> {
-        CsvFile::open(path.to_owned(), HEADER.into(), None).map_err(|error| error.to_string())
+    fn form() -> Form {
+        Form::rows(HEADER.into(), "COLUMNS chooses the columns")
     }
 
-    fn rotating(path: &Path, max_size: u64, keep: u32) -> CsvFile {
-        let rotation = Rotation { max_size: NonZero::new(max_size).unwrap(), keep };
+    fn open(path: &Path) -> Result<LineFile, String> {
+        LineFile::open(path.to_owned(), form(), None).map_err(|error| error.to_string())
+    }
+
+    fn rotating(path: &Path, max_size: u64, keep: u32) -> LineFile {
+        let rotation = Rotation { max_size: NonZero::new(max_size).unwrap(), keep, compression: None };
         // Who goes without the lock cannot rotate, and makes a file too big: on a busy machine a second is soon over.
-        CsvFile::open_patiently(path.to_owned(), HEADER.into(), Some(rotation), Duration::from_secs(600)).unwrap()
+        LineFile::open_patiently(path.to_owned(), form(), Some(rotation), Duration::from_secs(600)).unwrap()
     }
 
     fn read(path: impl AsRef<Path>) -> String {
@@ -314,7 +298,10 @@ mod tests {
             (at("file/x.csv"), "does not exist, expected one that does"),
             (at("link.csv"), "is a symbolic link, expected the file itself"),
             (at("pipe"), "is a pipe, a socket or a disk, expected a file"),
-            (at("other.csv"), r#"starts with "x,y\n", expected an empty file or one that starts with "a,b\n""#),
+            (
+                at("other.csv"),
+                r#"starts with "x,y\n", expected an empty file or one that starts with "a,b\n" (COLUMNS"#,
+            ),
             (PathBuf::from("/dev/full"), "no space left on device"),
             (PathBuf::from("/proc/version"), "input/output error"),
         ];
@@ -413,11 +400,11 @@ mod tests {
         let holder = File::open(&path).unwrap();
         flock(&holder, FlockOperation::LockExclusive).unwrap();
         file.append(b"1,2\n", UNNOTED).unwrap();
-        assert!(file.impatient, "the next append does not wait");
+        assert!(file.current.impatient, "the next append does not wait");
         file.append(b"3,4\n", UNNOTED).unwrap();
         flock(&holder, FlockOperation::Unlock).unwrap();
         file.append(b"5,6\n", UNNOTED).unwrap();
-        assert!(!file.impatient);
+        assert!(!file.current.impatient);
         assert_eq!(read(&path), "a,b\n1,2\n3,4\n5,6\n");
     }
 
@@ -456,6 +443,25 @@ mod tests {
         File::options().append(true).open(&path).unwrap().write_all(b"5,").unwrap();
         file.append(b"6,7\n", UNNOTED).unwrap();
         assert_eq!(read(&path), "a,b\n1,2\n3,4\n5,\n6,7\n");
+    }
+
+    #[test]
+    fn without_a_header_there_are_lines_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let mut file = LineFile::open(path.clone(), Form::lines(), None).unwrap();
+        assert_eq!(read(&path), "");
+        file.append(b"1\n", UNNOTED).unwrap();
+        assert_eq!(read(&path), "1\n");
+        fs::write(&path, "").unwrap();
+        file.append(b"2\n", UNNOTED).unwrap();
+        assert_eq!(read(&path), "2\n");
+        fs::write(&path, "cut o").unwrap();
+        file.append(b"3\n", UNNOTED).unwrap();
+        assert_eq!(read(&path), "cut o\n3\n");
+        // Whatever it begins with.
+        LineFile::open(path.clone(), Form::lines(), None).unwrap().append(b"4\n", UNNOTED).unwrap();
+        assert_eq!(read(&path), "cut o\n3\n4\n");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
-    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
-    path::Path,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::{
@@ -13,7 +14,48 @@ use rustix::{
     io::Errno,
 };
 
-use super::describe;
+use super::{describe, lock::Lock};
+
+/// The file a path names, which may become another at any time.
+#[derive(Debug)]
+pub(super) struct Current {
+    /// Absolute: the process may change its directory.
+    pub(super) path: PathBuf,
+    pub(super) open: Open,
+    /// How long to wait for the lock.
+    patience: Duration,
+    /// The lock could not be had last time: do not wait for it again until somebody has let go.
+    pub(super) impatient: bool,
+}
+
+impl Current {
+    /// Opens it, creating it if need be. The path is absolute.
+    pub(super) fn open(path: PathBuf, patience: Duration) -> Result<Self, String> {
+        let open = Open::new(&path)?;
+        Ok(Self { path, open, patience, impatient: false })
+    }
+
+    /// Locks the file that the path names now, which may have become another since it was opened.
+    pub(super) fn lock(&mut self) -> Result<Lock, String> {
+        // Who keeps replacing the file, or a file system that cannot say which is which, must not hold us up.
+        for _ in 0..16 {
+            let patience = if self.impatient { Duration::ZERO } else { self.patience };
+            let lock = Lock::take(&self.open.file, patience).map_err(|error| describe(&error))?;
+            self.impatient = !lock.held;
+            let open = self.open.file.metadata().map_err(|error| describe(&error))?;
+            let named = fs::symlink_metadata(&self.path);
+            if named.is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino())) {
+                return Ok(lock);
+            }
+            drop(lock);
+            self.open = Open::new(&self.path)?;
+            if !self.open.regular {
+                return Err("was replaced by something else, expected a file".into());
+            }
+        }
+        Err("is replaced again and again, expected a file that stays for a moment".into())
+    }
+}
 
 /// What the path named when it was opened.
 #[derive(Debug)]

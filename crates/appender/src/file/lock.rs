@@ -15,7 +15,7 @@ use rustix::{
 
 /// The lock of an open file: it excludes other agents of this process as well as other processes.
 pub(super) struct Lock {
-    file: Arc<File>,
+    pub(super) file: Arc<File>,
     pub(super) held: bool,
 }
 
