@@ -69,6 +69,10 @@ fn the_edges_that_must_not_be_are_not() {
     }
     assert_eq!(ours("nixl-telemetry-metrics"), ["nixl-telemetry-event"]);
     assert_eq!(
+        ours("nixl-telemetry-appender"),
+        ["abi", "event", "log", "metrics", "sdk", "settings", "thread"].map(|name| format!("nixl-telemetry-{name}"))
+    );
+    assert_eq!(
         ours("nixl-telemetry-scrape"),
         ["event", "log", "metrics", "settings", "thread"].map(|name| format!("nixl-telemetry-{name}"))
     );

@@ -32,7 +32,7 @@ use crate::recover::report::Report;
 ///
 /// What an exporter fails at stays in the journal, for the next time, and so does everything if Ctrl-C, or a kill, ends this
 /// command: the next one goes on where it ended. A batch that was under way then, or when the process died, is exported
-/// again. csv writes each row once all the same; other exporters may have those events twice.
+/// again. csv and jsonl write each row once all the same; other exporters may have those events twice.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, after_long_help = help::after(EXAMPLES, &[&[&JOURNAL_DIR], nixl_telemetry_loader::SETTINGS]))]
 pub(crate) struct Arguments {
