@@ -79,8 +79,8 @@ pub(super) struct Parcel {
     pub(super) source: Arc<Source>,
     /// Of consecutive events, at least one.
     pub(super) chunks: Vec<Chunk>,
-    /// It may have been delivered before this process had it.
-    pub(super) is_recovered: bool,
+    /// It may have been delivered before it was first taken.
+    pub(super) is_repeated: bool,
     /// Where in the spool it ends, if it is there.
     pub(super) spooled_until: Option<u64>,
 }
@@ -183,7 +183,7 @@ impl Shared {
         loop {
             let mut state = self.lock();
             debug_assert!(state.flight.is_none(), "one parcel at a time");
-            let place = self.due(&state, is_urgent)?;
+            let place = self.due(&mut state, is_urgent)?;
             let Some(place) = place else { return Ok(self.take_from_memory(&mut state)) };
             // Until it is settled nothing but the end of this place moves.
             state.flight = Some(Flight::Spool { events: 0 });
@@ -232,9 +232,8 @@ impl Shared {
 
     /// Ends the queue: what is in memory is lost, what is in the spool stays.
     pub(super) fn close(&self) {
-        let lost = self.end(Ended::Closed);
         let mut state = self.lock();
-        state.counts.dropped.shutdown += lost;
+        state.counts.dropped.shutdown += state.end(Ended::Closed);
         if let Some(spool) = &mut state.spool {
             spool.close();
         }
@@ -242,17 +241,25 @@ impl Shared {
 
     /// Ends the queue, since its sink has panicked.
     pub(super) fn give_up(&self) {
-        let lost = self.end(Ended::Panicked);
-        self.lock().counts.dropped.panicked += lost;
+        let mut state = self.lock();
+        state.counts.dropped.panicked += state.end(Ended::Panicked);
+        drop(state);
         self.room.notify_all();
     }
 
     /// Copies events out of a batch, without the lock.
     fn copy(&self, batch: &Batch<'_>) -> Vec<Chunk> {
-        let at_us = now_us();
+        let (at_us, is_repeated) = (now_us(), batch.is_repeated());
         let size = self.limits.batch_size.min(Buffer::CAPACITY);
         let starts = (0..batch.len()).step_by(size);
-        starts.map(|start| Chunk::new(batch.buffer().part(start..batch.len().min(start + size)), at_us)).collect()
+        starts
+            .map(|start| Chunk {
+                first: 0,
+                at_us,
+                is_repeated,
+                events: batch.buffer().part(start..batch.len().min(start + size)),
+            })
+            .collect()
     }
 
     fn put_locked(&self, state: &mut State, chunks: &mut Vec<Chunk>) -> Result<(), Refusal> {
@@ -334,7 +341,7 @@ impl Shared {
     }
 
     /// Where the next parcel is: in the spool, or `None` for memory.
-    fn due(&self, state: &State, is_urgent: bool) -> Result<Option<Place>, Duration> {
+    fn due(&self, state: &mut State, is_urgent: bool) -> Result<Option<Place>, Duration> {
         if state.ended.is_some() {
             return Err(Duration::MAX);
         }
@@ -343,6 +350,8 @@ impl Shared {
             return Ok(Some(place.clone()));
         }
         if spooled.is_none() && state.memory.chunks.is_empty() {
+            // Whatever comes next must wake the thread.
+            state.since = None;
             return Err(Duration::MAX);
         }
         if !is_urgent && !self.is_full_batch(state) {
@@ -371,7 +380,8 @@ impl Shared {
         }
         state.flight = Some(Flight::Memory(taken));
         state.forget_time();
-        Parcel { source: Arc::clone(&self.own), chunks, is_recovered: false, spooled_until: None }
+        let is_repeated = chunks.iter().any(|chunk| chunk.is_repeated);
+        Parcel { source: Arc::clone(&self.own), chunks, is_repeated, spooled_until: None }
     }
 
     /// The parcel that begins at this place of the spool; `None` if there is none, and what there was is settled.
@@ -393,7 +403,8 @@ impl Shared {
         let source = Arc::clone(&place.source);
         let oldest_us = self.max_age_us.map_or(0, |age| now_us().saturating_sub(age));
         let is_old = chunks.last().is_some_and(|chunk| chunk.at_us < oldest_us);
-        let parcel = Parcel { source, chunks, is_recovered: place.is_recovered, spooled_until: Some(until) };
+        let is_repeated = place.is_recovered || chunks.iter().any(|chunk| chunk.is_repeated);
+        let parcel = Parcel { source, chunks, is_repeated, spooled_until: Some(until) };
         let mut state = self.lock();
         state.flight = Some(Flight::Spool { events: parcel.events() });
         state.forget_time();
@@ -403,17 +414,6 @@ impl Shared {
             return None;
         }
         Some(parcel)
-    }
-
-    /// Nothing is taken from now on, and what is in memory is no longer there: so many events.
-    fn end(&self, ended: Ended) -> u64 {
-        let mut state = self.lock();
-        state.ended.get_or_insert(ended);
-        let flight = match state.flight.take_if(|flight| matches!(flight, Flight::Memory(_))) {
-            Some(Flight::Memory(held)) => held.events,
-            _ => 0,
-        };
-        mem::take(&mut state.memory).held.events + flight
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -437,6 +437,16 @@ impl State {
         if self.waiting() == 0 {
             self.since = None;
         }
+    }
+
+    /// Nothing is taken from now on, and what is in memory is no longer there: so many events.
+    fn end(&mut self, ended: Ended) -> u64 {
+        self.ended.get_or_insert(ended);
+        let flight = match self.flight.take_if(|flight| matches!(flight, Flight::Memory(_))) {
+            Some(Flight::Memory(held)) => held.events,
+            _ => 0,
+        };
+        mem::take(&mut self.memory).held.events + flight
     }
 
     fn refuse(&mut self, events: u64, refusal: Refusal) -> Refusal {

@@ -110,7 +110,7 @@ impl<S: Sink> Courier<S> {
 
     fn attempt(&mut self, parcel: &Parcel, is_again: bool) -> Attempt {
         let (Some(sink), name) = (&mut self.sink, self.queue.name()) else { return Attempt::Over };
-        let delivery = Delivery::new(parcel, is_again || parcel.is_recovered);
+        let delivery = Delivery::new(parcel, is_again || parcel.is_repeated);
         let events = delivery.len();
         let outcome = match contained(|| Ok(sink.deliver(&delivery))) {
             Ok(Ok(())) => {

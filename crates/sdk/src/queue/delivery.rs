@@ -53,6 +53,8 @@ pub(super) struct Chunk {
     pub(super) first: u64,
     /// When the queue got them, in microseconds since the Unix epoch.
     pub(super) at_us: u64,
+    /// The host has exported them before, in a process that died.
+    pub(super) is_repeated: bool,
     pub(super) events: Buffer,
 }
 
@@ -88,7 +90,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Whether these events may have been delivered already, wholly or in part: by an attempt that failed, or by a process
-    /// that died.
+    /// that died. (If it is the host that exports a [batch again](crate::Batch::is_repeated), origin and numbers are new.)
     pub fn is_repeated(&self) -> bool {
         self.is_repeated
     }
@@ -156,10 +158,6 @@ impl fmt::Debug for OriginId {
 }
 
 impl Chunk {
-    pub(super) fn new(events: Buffer, at_us: u64) -> Self {
-        Self { first: 0, at_us, events }
-    }
-
     pub(super) fn len(&self) -> u64 {
         self.events.len() as u64
     }

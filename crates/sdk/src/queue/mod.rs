@@ -290,9 +290,6 @@ impl<S: Sink> Exporter for Queued<S> {
     }
 
     fn export(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
-        if !self.worker.is_here() {
-            return Err("this is a forked child: its parent has the queue".into());
-        }
         if self.queue.put(batch)? == Put::Wake {
             self.worker.ask();
         }
@@ -300,9 +297,6 @@ impl<S: Sink> Exporter for Queued<S> {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        if !self.worker.is_here() {
-            return Ok(());
-        }
         let until = Instant::now() + self.shutdown_timeout;
         let has_ended = self.worker.end(until);
         self.queue.close();

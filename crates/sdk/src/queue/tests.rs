@@ -7,7 +7,7 @@ mod spool;
 
 use std::time::Duration;
 
-use nixl_telemetry_event::{Event, Kind};
+use nixl_telemetry_event::{BatchId, Event, Kind};
 use proptest::prelude::*;
 
 use model::{Reaction, Rig, events};
@@ -73,6 +73,22 @@ fn what_fails_comes_again_as_it_was() {
         rig.sink.seen().iter().map(|seen| (seen.sequence, seen.events.len(), seen.is_repeated)).collect();
     assert_eq!(seen, [(0, 7, false), (0, 7, true), (0, 7, true)]);
     rig.close().unwrap();
+}
+
+#[test]
+fn what_the_host_exports_again_is_said_to_be_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = ("SPOOL_DIR", folder.path().to_str().unwrap().to_owned());
+    for settings in [all(&[]), all(&[]).into_iter().chain([spool]).collect()] {
+        let mut rig = Rig::open(&settings);
+        for id in [BatchId::new(1, 1), BatchId::new(1, 2).repeated()] {
+            rig.export_batch(&events(2), Some(id)).unwrap();
+            rig.until(|counts| counts.waiting + counts.spooled == 0);
+        }
+        let seen: Vec<_> = rig.sink.seen().iter().map(|seen| (seen.sequence, seen.is_repeated)).collect();
+        assert_eq!(seen, [(0, false), (2, true)]);
+        rig.close().unwrap();
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@
 //! | 4 | its CRC-32 |
 //! | 8 | sequence number of the first event |
 //! | 8 | when the queue got it, in microseconds since the Unix epoch |
+//! | 4 | 1 if the host has exported it before |
 //! | 4, 4 | how many names and events |
 //! | | names: category, 4, length, 4, and text |
 //! | 24 each | events: kind, or index of a name, 4; 1 if it is an index, 4; value, 8; time in microseconds, 8 |
@@ -127,6 +128,7 @@ pub(super) fn write(chunk: &Chunk, bytes: &mut Vec<u8>) {
     bytes.extend([0; PREFIX]);
     bytes.extend(chunk.first.to_le_bytes());
     bytes.extend(chunk.at_us.to_le_bytes());
+    bytes.extend(u32::from(chunk.is_repeated).to_le_bytes());
     bytes.extend(count(names.len()));
     bytes.extend(count(records.len()));
     for (category, name) in names {
@@ -156,7 +158,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Chunk, usize)> {
     let body = reader.0.get(..len).filter(|body| crc32fast::hash(body) == sum)?;
     let mut reader = Reader(body);
     let (first, at_us) = (reader.u64()?, reader.u64()?);
-    let (names, events) = (reader.u32()?, reader.u32()?);
+    let (is_repeated, names, events) = (reader.u32()? != 0, reader.u32()?, reader.u32()?);
     let names = (0..names)
         .map(|_| {
             let (category, length) = (reader.u32()?, reader.u32()?);
@@ -174,7 +176,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Chunk, usize)> {
     let is_whole = reader.0.is_empty() && !records.is_empty();
     let sequence_fits = first.checked_add(records.len() as u64).is_some();
     let events = Buffer::of(records, names);
-    (is_whole && sequence_fits).then_some((Chunk { first, at_us, events }, PREFIX + len))
+    (is_whole && sequence_fits).then_some((Chunk { first, at_us, is_repeated, events }, PREFIX + len))
 }
 
 const EVENT: usize = 24;
@@ -227,7 +229,7 @@ mod tests {
         events.push(&Event::backend("ucx_a", 2).at(u64::MAX));
         events.push(&Event::named(Category::from_code(77), "", 3).at(3));
         events.push(&Event::new(Kind::from_code(u32::MAX), 4).at(4));
-        Chunk { first: 42, at_us: 4711, events }
+        Chunk { first: 42, at_us: 4711, is_repeated: true, events }
     }
 
     #[test]
@@ -237,7 +239,7 @@ mod tests {
         let len = bytes.len();
         write(&chunk(), &mut bytes);
         let (read, end) = super::read(&bytes).unwrap();
-        assert_eq!((read.first, read.at_us, end), (42, 4711, len));
+        assert_eq!((read.first, read.at_us, read.is_repeated, end), (42, 4711, true, len));
         assert_eq!(read.events.iter().collect::<Vec<_>>(), chunk().events.iter().collect::<Vec<_>>());
         assert_eq!(super::read(&bytes[end..]).unwrap().1, len);
     }

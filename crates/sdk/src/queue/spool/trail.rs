@@ -167,7 +167,10 @@ impl Trail {
         let Some(segment) = self.segments.front_mut() else { return };
         segment.bytes.start = offset;
         segment.events.start = next;
-        self.mark.write(next);
+        // What was left may be readable another time, and must not count as delivered then.
+        if !self.has_left {
+            self.mark.write(next);
+        }
         self.drop_delivered();
     }
 

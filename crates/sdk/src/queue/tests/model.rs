@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nixl_telemetry_event::{Event, Kind};
+use nixl_telemetry_event::{BatchId, Event, Kind};
 use nixl_telemetry_settings::{Describe, Settings};
 use proptest::test_runner::TestCaseError;
 
@@ -187,9 +187,13 @@ impl Rig {
     }
 
     pub(super) fn export(&mut self, events: &[Event<'_>]) -> Result<(), Error> {
+        self.export_batch(events, None)
+    }
+
+    pub(super) fn export_batch(&mut self, events: &[Event<'_>], id: Option<BatchId<'_>>) -> Result<(), Error> {
         let mut buffer = Buffer::new();
         events.iter().for_each(|event| buffer.push(event));
-        self.queue.export(&Batch::new(&self.agent, &buffer, None))
+        self.queue.export(&Batch::new(&self.agent, &buffer, id))
     }
 
     pub(super) fn counts(&self) -> QueueCounts {

@@ -38,6 +38,7 @@ fn leave(directory: &Path) -> PathBuf {
         rig.export(&events(10)).unwrap();
     }
     rig.close().unwrap();
+    rig.until_over();
     assert_eq!(rig.counts().spooled, 50);
     let [segment] = &files(directory, "segment")[..] else { panic!("one file") };
     segment.clone()
@@ -171,6 +172,28 @@ fn what_cannot_be_read_is_left_alone() {
             assert_eq!(fs::read(&segment).unwrap(), bytes, "{index}");
         }
     }
+}
+
+#[test]
+fn what_is_damaged_under_a_living_queue_is_counted_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&settings(folder.path(), &[]));
+    rig.sink.always(Reaction::Hang);
+    rig.export(&events(10)).unwrap();
+    rig.sink.until(|seen| seen.len() == 1);
+    rig.export(&events(20)).unwrap();
+    let [segment] = &files(folder.path(), "segment")[..] else { panic!("one file") };
+    let mut bytes = fs::read(segment).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    // In its place, as a bad disk would do it.
+    let file = fs::File::options().write(true).open(segment).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+    rig.sink.release();
+    rig.until(|counts| counts.dropped.unreadable == 20 && counts.delivered == 10);
+    rig.export(&events(5)).unwrap();
+    rig.until(|counts| counts.delivered == 15);
+    rig.close().unwrap_err();
+    assert_eq!(fs::read(segment).unwrap(), bytes);
 }
 
 #[test]
