@@ -336,8 +336,13 @@ impl Shared {
         }
     }
 
+    /// Whether what waits need not wait for more: there is a batch, or soon no room.
     fn is_full_batch(&self, state: &State) -> bool {
-        state.waiting() >= self.limits.batch_size as u64
+        let (Limits { events, bytes, batch_size, .. }, held) = (self.limits, state.memory.held);
+        state.waiting() >= batch_size as u64
+            || held.events >= events / 2
+            || held.bytes >= bytes / 2
+            || state.spool.as_ref().is_some_and(Spool::is_half_full)
     }
 
     /// Where the next parcel is: in the spool, or `None` for memory.

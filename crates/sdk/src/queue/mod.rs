@@ -56,7 +56,8 @@
 //!   thread of the queue's own calls the sink, one delivery at a time.
 //! * **Bounded**: by events (`QUEUE_SIZE`) and memory (`QUEUE_BYTES`), what the sink is being given included. If there is no
 //!   room, `QUEUE_OVERFLOW` says what gives way. A batch of the host is taken as a whole or not at all.
-//! * **Batches** leave when there are `BATCH_SIZE` events, or when the oldest has waited for `BATCH_TIMEOUT`.
+//! * **Batches** leave when there are `BATCH_SIZE` events, when the oldest has waited for `BATCH_TIMEOUT`, or when half of the
+//!   room is taken.
 //! * **What fails is tried again** ([`Failed::retry`], or `?`), after waits that grow ([`Backoff`](crate::Backoff)); what is
 //!   [refused](Failed::refused) is not. The log tells once that it goes wrong, and once that it is well again.
 //! * **A spool**, if `SPOOL_DIR` names a directory: events wait there, not in memory, outlive the process, and are delivered by

@@ -167,6 +167,27 @@ fn a_bound_on_events_counts_too() {
 }
 
 #[test]
+fn what_has_half_of_the_room_waits_for_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().to_str().unwrap();
+    for bound in [
+        &[("QUEUE_SIZE", "10")][..],
+        &[("QUEUE_BYTES", "500")],
+        &[("SPOOL_MAX_BYTES", "20000"), ("SPOOL_DIR", directory)],
+    ] {
+        let mut settings: Vec<_> = bound.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        settings.push(("BATCH_TIMEOUT", "3600000".to_owned()));
+        let mut rig = Rig::open(&settings);
+        for _ in 0..200 {
+            rig.export(&events(6)).unwrap();
+            rig.until(|counts| counts.waiting <= 4 && counts.spooled <= 400);
+        }
+        assert!(rig.counts().delivered >= 800);
+        rig.close().unwrap();
+    }
+}
+
+#[test]
 fn who_may_wait_gets_the_room_that_comes() {
     let mut rig = Rig::open(&all(&[("QUEUE_OVERFLOW", "block:60000"), ("QUEUE_SIZE", "10")]));
     rig.sink.always(Reaction::Hang);

@@ -95,6 +95,11 @@ impl Spool {
         self.trails().map(Trail::events).sum()
     }
 
+    /// Whether it has taken half of the room it may take.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.bytes() >= self.max_bytes / 2
+    }
+
     /// Where the next events are.
     pub(super) fn front(&self) -> Option<Place> {
         self.trails().find_map(Trail::front)

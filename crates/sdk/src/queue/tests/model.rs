@@ -173,14 +173,20 @@ impl Control {
 
 impl Rig {
     pub(super) fn open(settings: &[(&str, String)]) -> Self {
-        static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let name = format!("agent {}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        Self::try_open(&name, settings).unwrap()
+        Self::open_to(Reaction::Accept, settings)
     }
 
-    pub(super) fn try_open(name: &str, settings: &[(&str, String)]) -> Result<Self, Error> {
+    /// With a sink that does this from the beginning, to what others left behind.
+    pub(super) fn open_to(always: Reaction, settings: &[(&str, String)]) -> Self {
+        static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let name = format!("agent {}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        Self::try_open(&name, always, settings).unwrap()
+    }
+
+    pub(super) fn try_open(name: &str, always: Reaction, settings: &[(&str, String)]) -> Result<Self, Error> {
         let pairs = settings.iter().map(|(name, value)| (format!("NIXL_TELEMETRY_MODEL_{name}"), value));
         let (agent, sink) = (Agent::new(name), Control::default());
+        sink.always(always);
         CONTROLS.lock().unwrap().insert(name.to_owned(), sink.clone());
         let queue = Queued::open(&agent, &Settings::from_pairs(pairs))?;
         Ok(Self { agent, sink, queue })

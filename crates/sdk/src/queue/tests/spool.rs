@@ -75,7 +75,7 @@ fn what_is_delivered_leaves_no_file() {
 #[test]
 fn a_kill_loses_nothing_and_says_what_may_come_twice() {
     if let Some(directory) = std::env::var_os(DIRECTORY) {
-        let mut rig = Rig::try_open("killed", &settings(Path::new(&directory), &[])).unwrap();
+        let mut rig = Rig::try_open("killed", Reaction::Accept, &settings(Path::new(&directory), &[])).unwrap();
         rig.sink.then([Reaction::Accept]);
         rig.sink.always(Reaction::Hang);
         rig.export(&[Event::backend("ucx_a", 7).at(8)]).unwrap();
@@ -226,6 +226,26 @@ fn a_full_spool_drops_as_it_is_told() {
 }
 
 #[test]
+fn what_others_left_takes_room_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let left = fs::metadata(leave(folder.path())).unwrap().len();
+    // Room for that, and for one of the two below.
+    let most = (left + 4000).to_string();
+    let mut settings = settings(folder.path(), &[]);
+    settings.push(("SPOOL_MAX_BYTES", most));
+    let mut rig = Rig::open_to(Reaction::Hang, &settings);
+    rig.sink.until(|seen| seen.len() == 1);
+    rig.export(&events(100)).unwrap();
+    rig.export(&events(100)).unwrap_err();
+    let QueueCounts { recovered, spooled, dropped, .. } = rig.counts();
+    assert_eq!((recovered, spooled, dropped.full), (50, 150, 100));
+    rig.sink.release();
+    rig.until(|counts| counts.delivered == 150);
+    rig.export(&events(100)).unwrap();
+    rig.until(|counts| counts.delivered == 250);
+}
+
+#[test]
 fn what_is_too_old_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
     leave(folder.path());
@@ -276,7 +296,7 @@ fn memory_does_what_a_broken_disk_cannot() {
 fn a_directory_that_others_may_write_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let error = Rig::try_open("refused", &settings(folder.path(), &[])).err().unwrap().to_string();
+    let error = Rig::try_open("refused", Reaction::Accept, &settings(folder.path(), &[])).err().unwrap().to_string();
     let expected = format!("NIXL_TELEMETRY_MODEL_SPOOL_DIR is {}: may be written by others", folder.path().display());
     assert!(error.starts_with(&expected), "{error}");
 }
