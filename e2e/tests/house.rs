@@ -70,7 +70,8 @@ fn the_edges_that_must_not_be_are_not() {
     assert_eq!(ours("nixl-telemetry-metrics"), ["nixl-telemetry-event"]);
     assert_eq!(
         ours("nixl-telemetry-appender"),
-        ["abi", "event", "log", "metrics", "sdk", "settings", "thread"].map(|name| format!("nixl-telemetry-{name}"))
+        ["abi", "event", "log", "metrics", "sdk", "settings", "shm", "thread"]
+            .map(|name| format!("nixl-telemetry-{name}"))
     );
     assert_eq!(
         ours("nixl-telemetry-scrape"),
@@ -78,7 +79,7 @@ fn the_edges_that_must_not_be_are_not() {
     );
     assert_eq!(
         ours("nixl-telemetry-sdk"),
-        ["abi", "event", "log", "metrics", "settings", "thread"].map(|name| format!("nixl-telemetry-{name}"))
+        ["abi", "event", "log", "metrics", "settings", "shm", "thread"].map(|name| format!("nixl-telemetry-{name}"))
     );
     assert!(!all["nixl-telemetry-host"].contains("nixl-telemetry-sdk"));
     for (package, dependencies) in &all {

@@ -59,6 +59,11 @@ impl Agent {
         Self { pid, ..self.clone() }
     }
 
+    /// The agent of another process, as that process left it written down.
+    pub(crate) fn of_another(&self, name: String, hostname: String, pid: u32, instance: u64) -> Self {
+        Self { name, hostname, pid, instance, ..self.clone() }
+    }
+
     /// A number that tells this agent from others in the process, whatever their names: 0, 1, 2, ….
     pub const fn instance(&self) -> u64 {
         self.instance

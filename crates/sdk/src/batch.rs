@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use std::{
+    ops::Range,
     slice,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -69,7 +70,11 @@ impl<'a> Batch<'a> {
 
     /// The events, in the order they were recorded, each with its timestamp.
     pub fn iter(&self) -> Iter<'a> {
-        Iter { buffer: self.buffer, records: self.buffer.records.iter() }
+        self.buffer.iter()
+    }
+
+    pub(crate) const fn buffer(&self) -> &'a Buffer {
+        self.buffer
     }
 }
 
@@ -107,19 +112,19 @@ impl ExactSizeIterator for Iter<'_> {}
 /// Collects a batch: compact records, and the names of those that have one.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
-    records: Vec<Record>,
-    names: Vec<(Category, String)>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) names: Vec<(Category, String)>,
     began_us: u64,
 }
 
 /// An event without borrowed parts. 24 bytes.
-#[derive(Debug)]
-struct Record {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Record {
     /// Number of the kind, or an index into the names.
-    code: u32,
-    named: bool,
-    value: u64,
-    timestamp_us: u64,
+    pub(crate) code: u32,
+    pub(crate) named: bool,
+    pub(crate) value: u64,
+    pub(crate) timestamp_us: u64,
 }
 
 impl Buffer {
@@ -151,6 +156,20 @@ impl Buffer {
         };
         let timestamp_us = event.timestamp_us().unwrap_or(self.began_us);
         self.records.push(Record { code, named, value: event.value(), timestamp_us });
+    }
+
+    /// One with these records and names.
+    pub(crate) const fn of(records: Vec<Record>, names: Vec<(Category, String)>) -> Self {
+        Self { records, names, began_us: 0 }
+    }
+
+    /// A copy of some of the events, in no more memory than they need.
+    pub(crate) fn part(&self, records: Range<usize>) -> Self {
+        Self { records: self.records[records].to_vec(), names: self.names.clone(), began_us: self.began_us }
+    }
+
+    pub(crate) fn iter(&self) -> Iter<'_> {
+        Iter { buffer: self, records: self.records.iter() }
     }
 
     pub(crate) fn clear(&mut self) {

@@ -56,6 +56,8 @@
 //!   described once, for parser and documentation alike.
 //! * **A log** ([`error!`], [`warn!`], [`info!`], [`debug!`], [`trace!`]) in NIXL's line format, obeying `NIXL_LOG_LEVEL`.
 //! * **Metrics** ([`metrics`]): an exporter that shows sums implements [`MetricsExporter`], and gets them added up.
+//! * **A queue** ([`queue`]) for what reaches a database or a message bus: an exporter that implements [`Sink`] is called on a
+//!   thread of its own, tries again what fails, and may keep what waits on disk.
 //! * **A thread of your own** ([`Worker`]) for what must not be done on the host's, and how long to wait when it fails
 //!   ([`Backoff`]). What the exporters of a process share is locked by [`lock_shared`], which knows about fork.
 //! * **A host for your tests**: [`testing::TestHost`].
@@ -78,6 +80,7 @@ mod batch;
 mod exporter;
 pub mod metrics;
 mod pump;
+pub mod queue;
 mod shared;
 mod template;
 pub mod testing;
@@ -100,6 +103,7 @@ pub use crate::{
     exporter::{Error, Exporter},
     metrics::{Aggregated, MetricsExporter},
     pump::Counts,
+    queue::{Queued, Sink},
     shared::lock_shared,
     template::PathTemplate,
     worker::Worker,

@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What waits: in memory, or in the spool, under one lock that nobody holds while it waits for a sink.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nixl_telemetry_log as log;
+
+use crate::batch::Buffer;
+use crate::queue::delivery::{Chunk, Source};
+use crate::queue::settings::{Limits, Overflow};
+use crate::queue::spool::{Appended, NotAppended, Place, Spool};
+use crate::queue::{Dropped, QueueCounts};
+use crate::{Agent, Batch, batch::now_us};
+
+/// A queue, as both its ends see it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    name: String,
+    limits: Limits,
+    max_age_us: Option<u64>,
+    /// What events of this queue come from.
+    own: Arc<Source>,
+    state: Mutex<State>,
+    /// Something has left.
+    room: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The sequence number of the next event.
+    next: u64,
+    memory: Memory,
+    spool: Option<Spool>,
+    /// What the sink is being given.
+    flight: Option<Flight>,
+    /// When the oldest came of those that the sink is not being given.
+    since: Option<Instant>,
+    /// Nothing is delivered any more.
+    ended: Option<Ended>,
+    counts: QueueCounts,
+}
+
+/// What waits in memory.
+#[derive(Debug, Default)]
+struct Memory {
+    chunks: VecDeque<Chunk>,
+    held: Held,
+}
+
+/// How much something is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    events: u64,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+enum Flight {
+    Memory(Held),
+    /// The first in the spool.
+    Spool {
+        events: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    Closed,
+    Panicked,
+}
+
+/// What a sink is given at once.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) source: Arc<Source>,
+    /// Of consecutive events, at least one.
+    pub(super) chunks: Vec<Chunk>,
+    /// It may have been delivered before it was first taken.
+    pub(super) is_repeated: bool,
+    /// Where in the spool it ends, if it is there.
+    pub(super) spooled_until: Option<u64>,
+}
+
+/// What became of a parcel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Delivered,
+    Refused,
+    GivenUp,
+    Expired,
+    Panicked,
+}
+
+/// Why a batch found no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("its queue is full: the sink is too slow, or down")]
+    Full,
+    #[error("its sink has panicked")]
+    Panicked,
+    #[error("its queue is closed")]
+    Closed,
+}
+
+/// What a batch that was put into the queue asks of who did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    /// The queue's thread knows what to do, and when.
+    Quiet,
+    /// It must look anew.
+    Wake,
+}
+
+impl Shared {
+    pub(super) fn new(
+        name: String,
+        limits: Limits,
+        max_age: Option<Duration>,
+        own: Arc<Source>,
+        spool: Option<Spool>,
+    ) -> Self {
+        let max_age_us = max_age.map(|age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
+        let state = State {
+            next: 0,
+            memory: Memory::default(),
+            spool,
+            flight: None,
+            since: None,
+            ended: None,
+            counts: QueueCounts::default(),
+        };
+        Self { name, limits, max_age_us, own, state: Mutex::new(state), room: Condvar::new() }
+    }
+
+    /// Copies a batch into the queue, all of it or nothing.
+    ///
+    /// # Errors
+    /// If there is no room for it and it is the newest that gives way, or nobody delivers any more. It is counted then.
+    pub(super) fn put(&self, batch: &Batch<'_>) -> Result<Put, Refusal> {
+        let mut chunks = self.copy(batch);
+        let mut state = self.lock();
+        let events = batch.len() as u64;
+        state.counts.exported += events;
+        let due_before = self.is_full_batch(&state);
+        match self.put_locked(&mut state, &mut chunks) {
+            Ok(()) => {}
+            Err(Refusal::Full) if matches!(self.limits.overflow, Overflow::Block(_)) => {
+                state = self.wait_for_room(state, &mut chunks)?;
+            }
+            Err(refusal) => return Err(state.refuse(events, refusal)),
+        }
+        let was_empty = state.since.is_none();
+        state.since.get_or_insert_with(Instant::now);
+        let is_due = !due_before && self.is_full_batch(&state);
+        Ok(if was_empty || is_due { Put::Wake } else { Put::Quiet })
+    }
+
+    /// What is there now.
+    pub(super) fn counts(&self) -> QueueCounts {
+        let state = self.lock();
+        let flight = match &state.flight {
+            Some(Flight::Memory(held)) => held.events,
+            _ => 0,
+        };
+        QueueCounts {
+            waiting: state.memory.held.events + flight,
+            spooled: state.spool.as_ref().map_or(0, Spool::events),
+            ..state.counts
+        }
+    }
+
+    /// The name of the queue, for people.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The next parcel, if one is due, or in how long to look again. What is due waits no longer if it is `urgent`.
+    pub(super) fn take(&self, is_urgent: bool) -> Result<Parcel, Duration> {
+        loop {
+            let mut state = self.lock();
+            debug_assert!(state.flight.is_none(), "one parcel at a time");
+            let place = self.due(&mut state, is_urgent)?;
+            let Some(place) = place else { return Ok(self.take_from_memory(&mut state)) };
+            // Until it is settled nothing but the end of this place moves.
+            state.flight = Some(Flight::Spool { events: 0 });
+            drop(state);
+            if let Some(parcel) = self.read(&place) {
+                return Ok(parcel);
+            }
+        }
+    }
+
+    /// Counts what became of the parcel that was taken, and makes room.
+    pub(super) fn settle(&self, parcel: &Parcel, outcome: Outcome) {
+        let mut state = self.lock();
+        let Some(flight) = state.flight.take() else { return };
+        let events = parcel.events();
+        if let (Flight::Spool { .. }, Some(until)) = (flight, parcel.spooled_until)
+            && let Some(spool) = &mut state.spool
+        {
+            spool.advance(until, parcel.end());
+        }
+        match outcome {
+            Outcome::Delivered => state.counts.delivered += events,
+            Outcome::Refused => state.counts.dropped.refused += events,
+            Outcome::GivenUp => state.counts.dropped.given_up += events,
+            Outcome::Expired => state.counts.dropped.expired += events,
+            Outcome::Panicked => state.counts.dropped.panicked += events,
+        }
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// Takes over what processes that have died left behind. Called by the queue's thread, before it takes anything.
+    pub(super) fn take_over(&self, agent: &Agent) {
+        let Some(home) = self.lock().spool.as_ref().map(Spool::home) else { return };
+        let found = home.take_over(agent);
+        let events = found.iter().map(|trail| trail.events()).sum::<u64>();
+        if events > 0 {
+            log::info!("{}: delivering {events} events that processes which have ended left in the spool", self.name);
+        }
+        let mut state = self.lock();
+        state.counts.recovered += events;
+        if let Some(spool) = &mut state.spool {
+            spool.adopt(found);
+        }
+    }
+
+    /// Ends the queue: what is in memory is lost, what is in the spool stays.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.counts.dropped.shutdown += state.end(Ended::Closed);
+        if let Some(spool) = &mut state.spool {
+            spool.close();
+        }
+    }
+
+    /// Ends the queue, since its sink has panicked.
+    pub(super) fn give_up(&self) {
+        let mut state = self.lock();
+        state.counts.dropped.panicked += state.end(Ended::Panicked);
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// Copies events out of a batch, without the lock.
+    fn copy(&self, batch: &Batch<'_>) -> Vec<Chunk> {
+        let (at_us, is_repeated) = (now_us(), batch.is_repeated());
+        let size = self.limits.batch_size.min(Buffer::CAPACITY);
+        let starts = (0..batch.len()).step_by(size);
+        starts
+            .map(|start| Chunk {
+                first: 0,
+                at_us,
+                is_repeated,
+                events: batch.buffer().part(start..batch.len().min(start + size)),
+            })
+            .collect()
+    }
+
+    fn put_locked(&self, state: &mut State, chunks: &mut Vec<Chunk>) -> Result<(), Refusal> {
+        match state.ended {
+            Some(Ended::Closed) => return Err(Refusal::Closed),
+            Some(Ended::Panicked) => return Err(Refusal::Panicked),
+            None => {}
+        }
+        let mut next = state.next;
+        for chunk in chunks.iter_mut() {
+            chunk.first = next;
+            next = chunk.end();
+        }
+        let drops_oldest = self.limits.overflow == Overflow::DropOldest;
+        if let Some(spool) = &mut state.spool {
+            let is_pinned = matches!(state.flight, Some(Flight::Spool { .. }));
+            let Appended { displaced, result } = spool.append(chunks, drops_oldest, is_pinned);
+            state.counts.dropped.displaced += displaced;
+            match result {
+                Ok(()) => {
+                    state.next = next;
+                    return Ok(());
+                }
+                Err(NotAppended::Full) => return Err(Refusal::Full),
+                // Memory has to do.
+                Err(NotAppended::Broken) => {}
+            }
+        }
+        let new = chunks.iter().map(Held::of).fold(Held::default(), Held::plus);
+        let in_flight = match &state.flight {
+            Some(Flight::Memory(held)) => *held,
+            _ => Held::default(),
+        };
+        let (max_events, max_bytes) = (self.limits.events, self.limits.bytes);
+        let fits = |held: Held| {
+            let all = held.plus(in_flight).plus(new);
+            all.events <= max_events && all.bytes <= max_bytes
+        };
+        if drops_oldest && fits(Held::default()) {
+            while !fits(state.memory.held) {
+                let Some(oldest) = state.memory.pop() else { break };
+                state.counts.dropped.displaced += oldest.len();
+            }
+        }
+        if !fits(state.memory.held) {
+            return Err(Refusal::Full);
+        }
+        state.memory.held = state.memory.held.plus(new);
+        state.memory.chunks.extend(chunks.drain(..));
+        state.next = next;
+        Ok(())
+    }
+
+    /// Waits until a batch fits, but not longer than the host may wait.
+    fn wait_for_room<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        chunks: &mut Vec<Chunk>,
+    ) -> Result<MutexGuard<'a, State>, Refusal> {
+        let Overflow::Block(at_most) = self.limits.overflow else { return Ok(state) };
+        let events = chunks.iter().map(Chunk::len).sum();
+        let until = Instant::now().checked_add(at_most);
+        loop {
+            let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Err(state.refuse(events, Refusal::Full));
+            }
+            state = self.room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            match self.put_locked(&mut state, chunks) {
+                Ok(()) => return Ok(state),
+                Err(Refusal::Full) => {}
+                Err(refusal) => return Err(state.refuse(events, refusal)),
+            }
+        }
+    }
+
+    /// Whether what waits need not wait for more: there is a batch, or soon no room.
+    fn is_full_batch(&self, state: &State) -> bool {
+        let (Limits { events, bytes, batch_size, .. }, held) = (self.limits, state.memory.held);
+        state.waiting() >= batch_size as u64
+            || held.events >= events / 2
+            || held.bytes >= bytes / 2
+            || state.spool.as_ref().is_some_and(Spool::is_half_full)
+    }
+
+    /// Where the next parcel is: in the spool, or `None` for memory.
+    fn due(&self, state: &mut State, is_urgent: bool) -> Result<Option<Place>, Duration> {
+        if state.ended.is_some() {
+            return Err(Duration::MAX);
+        }
+        let spooled = state.spool.as_ref().and_then(Spool::front);
+        if let Some(place) = spooled.as_ref().filter(|place| place.is_recovered) {
+            return Ok(Some(place.clone()));
+        }
+        if spooled.is_none() && state.memory.chunks.is_empty() {
+            // Whatever comes next must wake the thread.
+            state.since = None;
+            return Err(Duration::MAX);
+        }
+        if !is_urgent && !self.is_full_batch(state) {
+            let waited = state.since.map_or(Duration::MAX, |since| since.elapsed());
+            let left = self.limits.batch_timeout.saturating_sub(waited);
+            if !left.is_zero() {
+                return Err(left);
+            }
+        }
+        let in_memory = state.memory.chunks.front().map_or(u64::MAX, |chunk| chunk.first);
+        Ok(spooled.filter(|place| place.first < in_memory))
+    }
+
+    fn take_from_memory(&self, state: &mut State) -> Parcel {
+        let mut taken = Held::default();
+        let mut chunks: Vec<Chunk> = Vec::new();
+        while let Some(chunk) = state.memory.chunks.front() {
+            let follows = chunks.last().is_none_or(|last| last.end() == chunk.first);
+            let fits = chunks.is_empty() || taken.events + chunk.len() <= self.limits.batch_size as u64;
+            if !follows || !fits {
+                break;
+            }
+            let Some(chunk) = state.memory.pop() else { break };
+            taken = taken.plus(Held::of(&chunk));
+            chunks.push(chunk);
+        }
+        state.flight = Some(Flight::Memory(taken));
+        state.forget_time();
+        let is_repeated = chunks.iter().any(|chunk| chunk.is_repeated);
+        Parcel { source: Arc::clone(&self.own), chunks, is_repeated, spooled_until: None }
+    }
+
+    /// The parcel that begins at this place of the spool; `None` if there is none, and what there was is settled.
+    fn read(&self, place: &Place) -> Option<Parcel> {
+        let read = place.read(self.limits.batch_size);
+        let (chunks, until) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                log::error!("{}: {}: {error}; what is in it is not delivered", self.name, place.path.display());
+                let mut state = self.lock();
+                state.flight = None;
+                let lost = state.spool.as_mut().map_or(0, Spool::leave_front);
+                state.counts.dropped.unreadable += lost;
+                drop(state);
+                self.room.notify_all();
+                return None;
+            }
+        };
+        let source = Arc::clone(&place.source);
+        let oldest_us = self.max_age_us.map_or(0, |age| now_us().saturating_sub(age));
+        let is_old = chunks.last().is_some_and(|chunk| chunk.at_us < oldest_us);
+        let is_repeated = place.is_recovered || chunks.iter().any(|chunk| chunk.is_repeated);
+        let parcel = Parcel { source, chunks, is_repeated, spooled_until: Some(until) };
+        let mut state = self.lock();
+        state.flight = Some(Flight::Spool { events: parcel.events() });
+        state.forget_time();
+        drop(state);
+        if is_old {
+            self.settle(&parcel, Outcome::Expired);
+            return None;
+        }
+        Some(parcel)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What panics under it is a bug of ours, and then counts are the least of all worries.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Events that the sink is not being given.
+    fn waiting(&self) -> u64 {
+        let in_flight = match &self.flight {
+            Some(Flight::Spool { events }) => *events,
+            _ => 0,
+        };
+        self.memory.held.events + self.spool.as_ref().map_or(0, Spool::events).saturating_sub(in_flight)
+    }
+
+    /// If nothing waits, nothing waits for its time.
+    fn forget_time(&mut self) {
+        if self.waiting() == 0 {
+            self.since = None;
+        }
+    }
+
+    /// Nothing is taken from now on, and what is in memory is no longer there: so many events.
+    fn end(&mut self, ended: Ended) -> u64 {
+        self.ended.get_or_insert(ended);
+        let flight = match self.flight.take_if(|flight| matches!(flight, Flight::Memory(_))) {
+            Some(Flight::Memory(held)) => held.events,
+            _ => 0,
+        };
+        mem::take(&mut self.memory).held.events + flight
+    }
+
+    fn refuse(&mut self, events: u64, refusal: Refusal) -> Refusal {
+        let Dropped { full, panicked, shutdown, .. } = &mut self.counts.dropped;
+        *match refusal {
+            Refusal::Full => full,
+            Refusal::Panicked => panicked,
+            Refusal::Closed => shutdown,
+        } += events;
+        refusal
+    }
+}
+
+impl Memory {
+    fn pop(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.pop_front()?;
+        let Held { events, bytes } = Held::of(&chunk);
+        self.held = Held { events: self.held.events - events, bytes: self.held.bytes - bytes };
+        Some(chunk)
+    }
+}
+
+impl Held {
+    fn of(chunk: &Chunk) -> Self {
+        Self { events: chunk.len(), bytes: chunk.bytes() }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { events: self.events + other.events, bytes: self.bytes + other.bytes }
+    }
+}
+
+impl Parcel {
+    pub(super) fn events(&self) -> u64 {
+        self.chunks.iter().map(Chunk::len).sum()
+    }
+
+    fn end(&self) -> u64 {
+        self.chunks.last().map_or(0, Chunk::end)
+    }
+}

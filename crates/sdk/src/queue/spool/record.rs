@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The bytes of a spool. Numbers are little-endian.
+//!
+//! A segment begins with a header:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 8 | `NIXLTLMS` |
+//! | 4 | version, 1 |
+//! | 4 | length of the header |
+//! | 16 | origin |
+//! | 8 | sequence number of the first event |
+//! | 8 | number of the agent in its process |
+//! | 4 | process |
+//! | 4, 4 | lengths of the agent's and the machine's name |
+//! | | these names |
+//! | 4 | CRC-32 of all this |
+//!
+//! Records follow, one for each batch, or part of one:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 4 | length of what follows the checksum |
+//! | 4 | its CRC-32 |
+//! | 8 | sequence number of the first event |
+//! | 8 | when the queue got it, in microseconds since the Unix epoch |
+//! | 4 | 1 if the host has exported it before |
+//! | 4, 4 | how many names and events |
+//! | | names: category, 4, length, 4, and text |
+//! | 24 each | events: kind, or index of a name, 4; 1 if it is an index, 4; value, 8; time in microseconds, 8 |
+
+use nixl_telemetry_event::Category;
+
+use crate::Agent;
+use crate::batch::{Buffer, Record};
+use crate::queue::delivery::{Chunk, OriginId, Source};
+
+const MAGIC: [u8; 8] = *b"NIXLTLMS";
+const VERSION: u32 = 1;
+
+/// Bytes before those a record's checksum is of.
+pub(super) const PREFIX: usize = 8;
+
+/// Why a file is not a segment that can be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("does not begin as a segment of a spool does: expected NIXLTLMS")]
+    Magic,
+    #[error("is a segment of version {0}: expected {VERSION}")]
+    Version(u32),
+    #[error("its header is damaged")]
+    Header,
+    #[error("its record at byte {0} is damaged")]
+    Record(u64),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// What a segment's header says.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) origin: OriginId,
+    pub(super) first: u64,
+    pub(super) agent: String,
+    pub(super) hostname: String,
+    pub(super) pid: u32,
+    pub(super) instance: u64,
+    /// Its own bytes.
+    pub(super) len: usize,
+}
+
+/// The header of a segment.
+pub(super) fn header(source: &Source, first: u64) -> Vec<u8> {
+    let Source { origin, agent } = source;
+    let mut bytes = Vec::new();
+    bytes.extend(MAGIC);
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(origin.0.to_le_bytes());
+    bytes.extend(first.to_le_bytes());
+    bytes.extend(agent.instance().to_le_bytes());
+    bytes.extend(agent.pid().to_le_bytes());
+    bytes.extend(length(agent.name()));
+    bytes.extend(length(agent.hostname()));
+    bytes.extend(agent.name().as_bytes());
+    bytes.extend(agent.hostname().as_bytes());
+    let len = u32::try_from(bytes.len() + 4).unwrap_or(u32::MAX);
+    bytes[12..16].copy_from_slice(&len.to_le_bytes());
+    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+    bytes
+}
+
+/// Reads a header, from all bytes of a segment or at least those of its header.
+pub(super) fn read_header(bytes: &[u8]) -> Result<Header, Broken> {
+    if !bytes.starts_with(&MAGIC) {
+        return Err(Broken::Magic);
+    }
+    let mut reader = Reader(&bytes[MAGIC.len()..]);
+    match reader.u32().ok_or(Broken::Header)? {
+        VERSION => {}
+        other => return Err(Broken::Version(other)),
+    }
+    let read = (|| {
+        let len = usize::try_from(reader.u32()?).ok()?;
+        let (body, sum) = bytes.get(..len)?.split_last_chunk()?;
+        let mut reader = Reader(body.get(16..).filter(|_| crc32fast::hash(body) == u32::from_le_bytes(*sum))?);
+        let (origin, first) = (OriginId(u128::from_le_bytes(reader.array()?)), reader.u64()?);
+        let (instance, pid) = (reader.u64()?, reader.u32()?);
+        let (agent, hostname) = (reader.u32()?, reader.u32()?);
+        let (agent, hostname) = (reader.text(agent)?, reader.text(hostname)?);
+        Some(Header { origin, first, agent, hostname, pid, instance, len })
+    })();
+    read.ok_or(Broken::Header)
+}
+
+impl Header {
+    /// Whose events these are; what a header does not tell is `like`.
+    pub(super) fn source(self, like: &Agent) -> Source {
+        Source { origin: self.origin, agent: like.of_another(self.agent, self.hostname, self.pid, self.instance) }
+    }
+}
+
+/// Appends the record of a chunk.
+pub(super) fn write(chunk: &Chunk, bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    let Buffer { records, names, .. } = &chunk.events;
+    bytes.extend([0; PREFIX]);
+    bytes.extend(chunk.first.to_le_bytes());
+    bytes.extend(chunk.at_us.to_le_bytes());
+    bytes.extend(u32::from(chunk.is_repeated).to_le_bytes());
+    bytes.extend(count(names.len()));
+    bytes.extend(count(records.len()));
+    for (category, name) in names {
+        bytes.extend(category.code().to_le_bytes());
+        bytes.extend(length(name));
+        bytes.extend(name.as_bytes());
+    }
+    let events = bytes.len();
+    bytes.resize(events + EVENT * records.len(), 0);
+    for (bytes, record) in bytes[events..].as_chunks_mut::<EVENT>().0.iter_mut().zip(records) {
+        let code = u64::from(record.named) << 32 | u64::from(record.code);
+        bytes[..8].copy_from_slice(&code.to_le_bytes());
+        bytes[8..16].copy_from_slice(&record.value.to_le_bytes());
+        bytes[16..].copy_from_slice(&record.timestamp_us.to_le_bytes());
+    }
+    let body = &bytes[start + PREFIX..];
+    let (len, sum) = (count(body.len()), crc32fast::hash(body).to_le_bytes());
+    bytes[start..start + 4].copy_from_slice(&len);
+    bytes[start + 4..start + PREFIX].copy_from_slice(&sum);
+}
+
+/// Reads the record that begins here: its chunk, and its length; `None` if there is no whole and sound one.
+pub(super) fn read(bytes: &[u8]) -> Option<(Chunk, usize)> {
+    let mut reader = Reader(bytes);
+    let (len, sum) = (reader.u32()?, reader.u32()?);
+    let len = usize::try_from(len).ok()?;
+    let body = reader.0.get(..len).filter(|body| crc32fast::hash(body) == sum)?;
+    let mut reader = Reader(body);
+    let (first, at_us) = (reader.u64()?, reader.u64()?);
+    let (is_repeated, names, events) = (reader.u32()? != 0, reader.u32()?, reader.u32()?);
+    let names = (0..names)
+        .map(|_| {
+            let (category, length) = (reader.u32()?, reader.u32()?);
+            Some((Category::from_code(category), reader.text(length)?))
+        })
+        .collect::<Option<Vec<_>>>()?;
+    let events = reader.bytes(EVENT.checked_mul(usize::try_from(events).ok()?)?)?;
+    let records = events.as_chunks::<EVENT>().0.iter().map(|bytes| {
+        let mut reader = Reader(bytes);
+        let (code, named) = (reader.u32()?, reader.u32()? != 0);
+        let is_known = !named || usize::try_from(code).is_ok_and(|code| code < names.len());
+        is_known.then_some(Record { code, named, value: reader.u64()?, timestamp_us: reader.u64()? })
+    });
+    let records = records.collect::<Option<Vec<_>>>()?;
+    let is_whole = reader.0.is_empty() && !records.is_empty();
+    let sequence_fits = first.checked_add(records.len() as u64).is_some();
+    let events = Buffer::of(records, names);
+    (is_whole && sequence_fits).then_some((Chunk { first, at_us, is_repeated, events }, PREFIX + len))
+}
+
+const EVENT: usize = 24;
+
+fn length(text: &str) -> [u8; 4] {
+    count(text.len())
+}
+
+fn count(number: usize) -> [u8; 4] {
+    // Nothing of this kind in memory is as long as that.
+    u32::try_from(number).expect("fewer than 2^32 bytes").to_le_bytes()
+}
+
+/// What is left to be read.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        self.0.split_off(..len)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn text(&mut self, len: u32) -> Option<String> {
+        let bytes = self.bytes(usize::try_from(len).ok()?)?;
+        str::from_utf8(bytes).ok().map(str::to_owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nixl_telemetry_event::{Event, Kind};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chunk() -> Chunk {
+        let mut events = Buffer::new();
+        events.push(&Event::new(Kind::TX_BYTES, u64::MAX).at(1));
+        events.push(&Event::backend("ucx_a", 2).at(u64::MAX));
+        events.push(&Event::named(Category::from_code(77), "", 3).at(3));
+        events.push(&Event::new(Kind::from_code(u32::MAX), 4).at(4));
+        Chunk { first: 42, at_us: 4711, is_repeated: true, events }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let mut bytes = Vec::new();
+        write(&chunk(), &mut bytes);
+        let len = bytes.len();
+        write(&chunk(), &mut bytes);
+        let (read, end) = super::read(&bytes).unwrap();
+        assert_eq!((read.first, read.at_us, read.is_repeated, end), (42, 4711, true, len));
+        assert_eq!(read.events.iter().collect::<Vec<_>>(), chunk().events.iter().collect::<Vec<_>>());
+        assert_eq!(super::read(&bytes[end..]).unwrap().1, len);
+    }
+
+    #[test]
+    fn a_header_tells_whose_it_is() {
+        let source = Source { origin: OriginId(7 << 100), agent: Agent::new("decode/0 ü") };
+        let bytes = header(&source, 99);
+        let read = read_header(&bytes).unwrap();
+        assert_eq!((read.first, read.len, read.origin), (99, bytes.len(), source.origin));
+        let agent = read.source(&Agent::new("another")).agent;
+        let told =
+            |agent: &Agent| (agent.name().to_owned(), agent.hostname().to_owned(), agent.pid(), agent.instance());
+        assert_eq!(told(&agent), told(&source.agent));
+
+        let damaged = |at: usize| {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            read_header(&bytes).unwrap_err().to_string()
+        };
+        assert_eq!(damaged(0), "does not begin as a segment of a spool does: expected NIXLTLMS");
+        assert_eq!(damaged(8), "is a segment of version 0: expected 1");
+        for at in 12..bytes.len() {
+            assert_eq!(damaged(at), "its header is damaged", "{at}");
+        }
+        assert!(matches!(read_header(&bytes[..bytes.len() - 1]), Err(Broken::Header)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_trusted(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), flip in any::<usize>()) {
+            // Neither made-up ones, with a sum that fits,
+            if bytes.len() > PREFIX {
+                let (len, sum) = (count(bytes.len() - PREFIX), crc32fast::hash(&bytes[PREFIX..]).to_le_bytes());
+                bytes[..4].copy_from_slice(&len);
+                bytes[4..PREFIX].copy_from_slice(&sum);
+            }
+            let _ = super::read(&bytes);
+            let _ = read_header(&[&MAGIC[..], &VERSION.to_le_bytes(), &bytes].concat());
+            // nor damaged ones.
+            let mut bytes = Vec::new();
+            write(&chunk(), &mut bytes);
+            let at = flip % (8 * bytes.len());
+            bytes[at / 8] ^= 1 << (at % 8);
+            prop_assert!(super::read(&bytes).is_none());
+        }
+    }
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The files of one origin.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nixl_telemetry_shm::{NewFile, lock};
+
+use super::record::{self, Broken, PREFIX};
+use super::takeover::{Claim, Home};
+use crate::queue::delivery::{Chunk, Source};
+use crate::queue::settings::Fsync;
+
+/// The segments of one origin, in order, and the lock that says that its process lives.
+#[derive(Debug)]
+pub(in crate::queue) struct Trail {
+    home: Home,
+    source: Arc<Source>,
+    mark: Mark,
+    segments: VecDeque<Segment>,
+    /// The last segment, while it is written.
+    writer: Option<File>,
+    segment_bytes: u64,
+    fsync: Fsync,
+    header_bytes: u64,
+    is_recovered: bool,
+    /// There are files that are not to be touched.
+    has_left: bool,
+    /// Dropped after the lock.
+    claim: Claim,
+}
+
+/// A file of records.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    /// The events that have not been delivered.
+    pub(super) events: Range<u64>,
+    /// The bytes they are in; up to the end of the last whole record.
+    pub(super) bytes: Range<u64>,
+}
+
+/// The file that is locked by who delivers a trail, and says how far that is.
+#[derive(Debug)]
+pub(super) struct Mark {
+    path: PathBuf,
+    file: File,
+}
+
+/// Where in a spool the next events are.
+#[derive(Clone, Debug)]
+pub(in crate::queue) struct Place {
+    pub(in crate::queue) source: Arc<Source>,
+    pub(in crate::queue) path: PathBuf,
+    /// The number of the first event.
+    pub(in crate::queue) first: u64,
+    /// It was left by another process.
+    pub(in crate::queue) is_recovered: bool,
+    bytes: Range<u64>,
+}
+
+impl Trail {
+    /// An empty one, of which there is the lock.
+    pub(super) fn create(home: &Home, source: Arc<Source>, segment_bytes: u64, fsync: Fsync) -> io::Result<Self> {
+        let claim = Claim::of(source.origin).ok_or(io::ErrorKind::WouldBlock)?;
+        let mark = Mark::create(home.lock_path(source.origin))?.ok_or(io::ErrorKind::WouldBlock)?;
+        let header_bytes = record::header(&source, 0).len() as u64;
+        Ok(Self {
+            home: home.clone(),
+            source,
+            mark,
+            segments: VecDeque::new(),
+            writer: None,
+            segment_bytes,
+            fsync,
+            header_bytes,
+            is_recovered: false,
+            has_left: false,
+            claim,
+        })
+    }
+
+    /// What a process left behind.
+    pub(super) fn recovered(
+        home: &Home,
+        source: Source,
+        mark: Mark,
+        segments: VecDeque<Segment>,
+        has_left: bool,
+        claim: Claim,
+    ) -> Self {
+        Self {
+            home: home.clone(),
+            source: Arc::new(source),
+            mark,
+            segments,
+            writer: None,
+            segment_bytes: 0,
+            fsync: Fsync::Never,
+            header_bytes: 0,
+            is_recovered: true,
+            has_left,
+            claim,
+        }
+    }
+
+    /// Events that have not been delivered.
+    pub(in crate::queue) fn events(&self) -> u64 {
+        self.segments.iter().map(Segment::len).sum()
+    }
+
+    /// Bytes on the disk.
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes.end).sum()
+    }
+
+    /// What a new segment takes before it has any event.
+    pub(super) fn header_bytes(&self) -> u64 {
+        self.header_bytes
+    }
+
+    pub(super) fn front(&self) -> Option<Place> {
+        let Segment { path, events, bytes } = self.segments.front().filter(|segment| segment.len() > 0)?;
+        let (source, path, bytes) = (Arc::clone(&self.source), path.clone(), bytes.clone());
+        Some(Place { source, path, first: events.start, is_recovered: self.is_recovered, bytes })
+    }
+
+    /// Writes records of these events.
+    pub(super) fn append(&mut self, records: &[u8], events: Range<u64>) -> io::Result<()> {
+        let is_next = self.segments.back().is_some_and(|last| {
+            last.events.end == events.start && last.bytes.end + records.len() as u64 <= self.segment_bytes
+        });
+        if !is_next {
+            self.end_segment()?;
+        }
+        if self.writer.is_none() {
+            self.begin_segment(events.start)?;
+        }
+        let (Some(writer), Some(segment)) = (&self.writer, self.segments.back_mut()) else { return Ok(()) };
+        let offset = segment.bytes.end;
+        let mut written = writer.write_all_at(records, offset);
+        if self.fsync == Fsync::Batch {
+            written = written.and_then(|()| writer.sync_data());
+        }
+        if let Err(error) = written {
+            // What is there of it is cut off; whoever finds the file does so too, should this fail.
+            let _ = writer.set_len(offset);
+            self.writer = None;
+            // The next one may have its name.
+            if let Some(empty) = self.segments.pop_back_if(|segment| segment.len() == 0) {
+                empty.remove();
+            }
+            return Err(error);
+        }
+        segment.bytes.end += records.len() as u64;
+        segment.events.end = events.end;
+        Ok(())
+    }
+
+    pub(super) fn advance(&mut self, offset: u64, next: u64) {
+        let Some(segment) = self.segments.front_mut() else { return };
+        segment.bytes.start = offset;
+        segment.events.start = next;
+        // What was left may be readable another time, and must not count as delivered then.
+        if !self.has_left {
+            self.mark.write(next);
+        }
+        self.drop_delivered();
+    }
+
+    /// Lets go of the file in front without touching it.
+    pub(super) fn leave_front(&mut self) -> u64 {
+        self.has_left = true;
+        if self.segments.len() == 1 {
+            self.writer = None;
+        }
+        self.segments.pop_front().map_or(0, |segment| segment.len())
+    }
+
+    /// Removes the first segment that comes after `pinned` others.
+    pub(super) fn displace(&mut self, pinned: usize) -> Option<u64> {
+        let segment = self.segments.remove(pinned)?;
+        if pinned == self.segments.len() {
+            self.writer = None;
+        }
+        segment.remove();
+        Some(segment.len())
+    }
+
+    /// Removes the segment that is being written if all of it is delivered.
+    pub(super) fn reclaim(&mut self) -> bool {
+        if self.segments.is_empty() || self.events() > 0 {
+            return false;
+        }
+        self.writer = None;
+        self.drop_delivered();
+        true
+    }
+
+    /// Writes no more, and removes everything if all is delivered.
+    pub(super) fn close(&mut self) {
+        // There is nobody left whom its failure could tell anything.
+        let _ = self.end_segment();
+        if self.events() == 0 {
+            self.drop_delivered();
+            if self.has_left {
+                self.claim.keep();
+            } else {
+                self.mark.remove();
+            }
+        }
+    }
+
+    fn begin_segment(&mut self, first: u64) -> io::Result<()> {
+        let path = self.home.segment_path(self.source.origin, first);
+        let (new, header) = (NewFile::create(&path)?, record::header(&self.source, first));
+        new.file().write_all_at(&header, 0)?;
+        self.writer = Some(new.publish()?);
+        let len = header.len() as u64;
+        self.segments.push_back(Segment { path, events: first..first, bytes: len..len });
+        if self.fsync != Fsync::Never {
+            // So that the name outlives the machine too.
+            File::open(self.home.directory())?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn end_segment(&mut self) -> io::Result<()> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let synced = if self.fsync == Fsync::Never { Ok(()) } else { writer.sync_data() };
+        self.drop_delivered();
+        synced
+    }
+
+    /// Removes what is delivered and no longer written, from the front.
+    fn drop_delivered(&mut self) {
+        while let Some(segment) = self.segments.front() {
+            let is_written = self.segments.len() == 1 && self.writer.is_some();
+            if segment.len() > 0 || is_written {
+                return;
+            }
+            segment.remove();
+            self.segments.pop_front();
+        }
+    }
+}
+
+impl Segment {
+    fn len(&self) -> u64 {
+        self.events.end - self.events.start
+    }
+
+    pub(super) fn remove(&self) {
+        // Fails if somebody has removed it already. Otherwise it is found again, and the mark says that it is delivered.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Mark {
+    /// A new one, locked; `None` if there is one of this name.
+    pub(super) fn create(path: PathBuf) -> io::Result<Option<Self>> {
+        let new = NewFile::create(&path)?;
+        if !lock(new.file())? {
+            return Ok(None);
+        }
+        match new.publish() {
+            Ok(file) => Ok(Some(Self { path, file })),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One that was found, locked by now; `None` if another process has it, or has removed it.
+    pub(super) fn open(path: PathBuf) -> io::Result<Option<Self>> {
+        use std::os::unix::fs::MetadataExt as _;
+        let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let file = match File::options().read(true).write(true).custom_flags(nofollow).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(path),
+            Err(error) => return Err(error),
+        };
+        let is_ours = lock(&file)? && file.metadata()?.nlink() > 0;
+        Ok(is_ours.then_some(Self { path, file }))
+    }
+
+    /// The number of the first event that has not been delivered. 0 if there is none: then everything comes again.
+    pub(super) fn read(&self) -> u64 {
+        let mut bytes = [[0; 8]; 2];
+        if self.file.read_exact_at(bytes.as_flattened_mut(), 0).is_err() {
+            return 0;
+        }
+        let [next, check] = bytes.map(u64::from_le_bytes);
+        if next == !check { next } else { 0 }
+    }
+
+    fn write(&self, next: u64) {
+        // If it fails, events come twice, and are said to be repeated.
+        let _ = self.file.write_all_at([next.to_le_bytes(), (!next).to_le_bytes()].as_flattened(), 0);
+    }
+
+    /// Removes the file; the lock is kept until the end.
+    pub(super) fn remove(&self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Place {
+    /// Consecutive chunks from here, at least one and otherwise of at most so many events, and where they end.
+    pub(in crate::queue) fn read(&self, most_events: usize) -> Result<(Vec<Chunk>, u64), Broken> {
+        let file = open(&self.path)?;
+        let (mut chunks, mut events) = (Vec::<Chunk>::new(), 0);
+        let (mut offset, mut next, mut bytes) = (self.bytes.start, self.first, Vec::new());
+        while offset < self.bytes.end {
+            let mut prefix = [0; PREFIX];
+            file.read_exact_at(&mut prefix, offset)?;
+            let [len, _] = [&prefix[..4], &prefix[4..]].map(|half| half.try_into().map_or(0, u32::from_le_bytes));
+            let len = PREFIX as u64 + u64::from(len);
+            if len > self.bytes.end - offset {
+                return Err(Broken::Record(offset));
+            }
+            bytes.resize(usize::try_from(len).map_err(|_| Broken::Record(offset))?, 0);
+            file.read_exact_at(&mut bytes, offset)?;
+            let (chunk, _) =
+                record::read(&bytes).filter(|(chunk, _)| chunk.first == next).ok_or(Broken::Record(offset))?;
+            events += chunk.len();
+            if !chunks.is_empty() && events > most_events as u64 {
+                break;
+            }
+            next = chunk.end();
+            offset += len;
+            chunks.push(chunk);
+        }
+        if chunks.is_empty() { Err(Broken::Record(offset)) } else { Ok((chunks, offset)) }
+    }
+}
+
+/// Opens a file for reading, and follows no link.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    File::options().read(true).custom_flags(nofollow).open(path)
+}
