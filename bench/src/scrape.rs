@@ -2,7 +2,7 @@
 
 //! What a Prometheus exporter on this machine shows.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -51,24 +51,27 @@ impl Client {
         Self { port, connection: None }
     }
 
-    /// What is shown, in the memory of `page`. Returns whether the connection is kept.
+    /// What is shown, in the memory of `page`. Returns whether the connection was the one of the time before.
     ///
     /// # Errors
     /// If nobody answers there, or not with a page.
     pub fn get(&mut self, page: &mut String) -> anyhow::Result<bool> {
-        if let Some(connection) = self.connection.take() {
-            // The server may have closed it in the meantime.
-            if let Ok(kept) = self.ask(connection, page) {
-                return Ok(kept);
+        let kept = self.connection.take().filter(|connection| is_open(connection.get_ref()));
+        let is_kept = kept.is_some();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => {
+                let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+                BufReader::with_capacity(64 * 1024, stream)
             }
-        }
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        self.ask(BufReader::with_capacity(64 * 1024, stream), page)
+        };
+        self.ask(connection, page)?;
+        Ok(is_kept)
     }
 
-    fn ask(&mut self, mut connection: BufReader<TcpStream>, page: &mut String) -> anyhow::Result<bool> {
+    fn ask(&mut self, mut connection: BufReader<TcpStream>, page: &mut String) -> anyhow::Result<()> {
         connection.get_mut().write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         let (mut length, mut kept) = (None, true);
         for number in 0.. {
@@ -90,6 +93,12 @@ impl Client {
         if kept {
             self.connection = Some(connection);
         }
-        Ok(kept)
+        Ok(())
     }
+}
+
+/// Whether the server has kept a connection on which nothing is under way; NIXL's closes it without a word.
+fn is_open(stream: &TcpStream) -> bool {
+    let quiet = |result: std::io::Result<usize>| matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock);
+    stream.set_nonblocking(true).is_ok() && quiet(stream.peek(&mut [0])) && stream.set_nonblocking(false).is_ok()
 }
