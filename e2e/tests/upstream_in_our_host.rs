@@ -66,7 +66,7 @@ fn collect() {
     let settings = Settings::from_process().with_override("NIXL_TELEMETRY_ENABLE", "y");
     let collector = Collector::builder("agentA")
         .settings(settings)
-        .search_path(SearchPath::new([variable("OUR_PLUGINS"), variable("UPSTREAM_PLUGINS")]))
+        .search_path(SearchPath::new([variable("UPSTREAM_PLUGINS"), variable("OUR_PLUGINS")]))
         .exporter("prometheus")
         .exporter("csv")
         .build()
