@@ -118,9 +118,7 @@ impl Publisher {
         if !waiting.is_empty()
             && let Some(mut named) = live.try_named()
         {
-            for Named { name, events, sum } in waiting.drain(..) {
-                tally.dropped += Named::add(&mut named, &name, events, sum);
-            }
+            tally.dropped += Named::move_all(waiting, &mut named);
         }
         live.words.change(|words| add(&live.places, words, tally, now_us));
         tally.clear();
@@ -132,9 +130,7 @@ impl Publisher {
         if waiting.is_empty() {
             return;
         }
-        let mut named = live.named();
-        let dropped =
-            waiting.drain(..).map(|Named { name, events, sum }| Named::add(&mut named, &name, events, sum)).sum();
+        let dropped = Named::move_all(waiting, &mut live.named());
         live.words.change(|words| words.add(live.places.account + 2, dropped));
     }
 

@@ -32,6 +32,11 @@ impl Named {
         0
     }
 
+    /// Moves the events of one list into another; returns how many found no room.
+    pub(crate) fn move_all(from: &mut Vec<Self>, to: &mut Vec<Self>) -> u64 {
+        from.drain(..).map(|Self { name, events, sum }| Self::add(to, &name, events, sum)).sum()
+    }
+
     /// Makes one list the same as another. Allocates for names it has not had yet, and for nothing else.
     pub(crate) fn copy(from: &[Self], to: &mut Vec<Self>) {
         to.truncate(from.len());

@@ -208,8 +208,9 @@ impl Buffer {
     }
 }
 
+/// The wall clock, in microseconds since the Unix epoch.
 #[cold]
-pub(crate) fn now_us() -> u64 {
+pub fn now_us() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
 }

@@ -99,7 +99,7 @@ pub use nixl_telemetry_settings::{
 pub use crate::{
     agent::Agent,
     backoff::{Backoff, chance},
-    batch::{Batch, Iter},
+    batch::{Batch, Iter, now_us},
     exporter::{Error, Exporter},
     metrics::{Aggregated, MetricsExporter},
     pump::Counts,

@@ -28,12 +28,11 @@ mod tls;
 mod transport;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use nixl_telemetry_sdk::metrics::{
     AGENT_LABEL, Aggregated, Buckets, HISTOGRAM_BUCKETS, LABELS, Labels, Live, MetricsExporter, Publisher, Tally,
 };
-use nixl_telemetry_sdk::{Agent, Describe, Error, Settings, export_plugin};
+use nixl_telemetry_sdk::{Agent, Describe, Error, Settings, export_plugin, now_us};
 
 use crate::pusher::Membership;
 use crate::settings::{Config, SETTINGS};
@@ -86,11 +85,6 @@ fn labels(agent: &Agent, settings: &Settings) -> Result<Labels, Error> {
     pairs.extend(name);
     pairs.push(("hostname".to_owned(), agent.hostname().to_owned()));
     Ok(Labels::sorted(pairs)?)
-}
-
-fn now_us() -> u64 {
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
 export_plugin!("otlp", Aggregated<Otlp>);

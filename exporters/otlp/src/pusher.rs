@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nixl_telemetry_sdk::metrics::{Buckets, Labels, Live, Snapshot};
-use nixl_telemetry_sdk::{Agent, Error, Worker, error, info, lock_shared};
+use nixl_telemetry_sdk::{Agent, Error, Worker, error, info, lock_shared, now_us};
 
-use crate::now_us;
 use crate::pusher::job::Job;
 use crate::settings::Config;
 use crate::transport::Transport;

@@ -12,11 +12,10 @@ mod page;
 mod server;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use nixl_telemetry_scrape::endpoint;
 use nixl_telemetry_sdk::metrics::{AGENT_LABEL, Buckets, HISTOGRAM_BUCKETS, LABELS, Live, Publisher, Tally};
-use nixl_telemetry_sdk::{Agent, Aggregated, Describe, Error, MetricsExporter, Settings, export_plugin};
+use nixl_telemetry_sdk::{Agent, Aggregated, Describe, Error, MetricsExporter, Settings, export_plugin, now_us};
 
 use crate::server::Place;
 
@@ -50,11 +49,6 @@ impl MetricsExporter for Prometheus {
     fn publish(&mut self, tally: &mut Tally) {
         self.publisher.publish(tally, now_us());
     }
-}
-
-fn now_us() -> u64 {
-    let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
 }
 
 export_plugin!("prometheus", Aggregated<Prometheus>);

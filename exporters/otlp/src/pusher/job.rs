@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use nixl_telemetry_sdk::metrics::Snapshot;
 use nixl_telemetry_sdk::worker::Call;
-use nixl_telemetry_sdk::{Backoff, chance, error, warn};
+use nixl_telemetry_sdk::{Backoff, chance, error, now_us, warn};
 
 use super::{Crew, Member, taken};
 use crate::encode::{Form, Series, encode};
-use crate::now_us;
 use crate::response::{Partial, Verdict};
 use crate::settings::Config;
 use crate::transport::Transport;

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use nixl_telemetry_sdk::metrics::{Buckets, FAMILIES, Named, Source, TIMES, Tally};
-use nixl_telemetry_sdk::{Kind, error, warn};
+use nixl_telemetry_sdk::{Kind, error, now_us, warn};
 use nixl_telemetry_shm::{NewFile, Words};
 use rustix::fs::{FlockOperation, flock};
 use rustix::time::{ClockId, clock_gettime};
@@ -46,8 +46,7 @@ impl Moment {
     pub(crate) fn now() -> Self {
         let time = clock_gettime(ClockId::Monotonic);
         let monotonic = time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned();
-        let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Self { monotonic_ns: monotonic, unix_us: u64::try_from(unix.as_micros()).unwrap_or(u64::MAX) }
+        Self { monotonic_ns: monotonic, unix_us: now_us() }
     }
 }
 
