@@ -146,7 +146,7 @@ struct Copy {
 impl Copy {
     fn new(ring: &Path, place: &Place<'_>, source: Shape) -> io::Result<Self> {
         make_directory(place.directory)?;
-        let path = free_path(ring, place);
+        let path = free_path(ring, place)?;
         let file = NewFile::create(&path)?;
         file.file().set_permissions(Permissions::from_mode(place.mode))?;
         Ok(Self { file, path, source, events: 0 })
@@ -177,14 +177,22 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// A name of now, or of the next millisecond of which there is no dump yet.
-fn free_path(ring: &Path, place: &Place<'_>) -> PathBuf {
+/// A name of now, or of the next millisecond after the last dump of this ring, so that the order of names is that of dumps:
+/// whoever keeps the newest must not find an old name that was removed given to a new dump.
+fn free_path(ring: &Path, place: &Place<'_>) -> io::Result<PathBuf> {
+    /// What is further ahead than that is of a clock that was wrong.
+    const AHEAD: Duration = Duration::from_secs(1);
     let recorder = ring.file_name().unwrap_or_default().to_string_lossy();
-    let mut time = SystemTime::now();
+    let now = SystemTime::now();
+    let limit = DumpName::new(&recorder, now + AHEAD, place.reason).time;
+    let dumps = DumpName::all(place.directory)?.into_iter().filter(|name| name.recorder == recorder);
+    let last = dumps.map(|name| name.time).filter(|time| *time < limit).next_back();
+    let mut time = now;
     loop {
-        let path = place.directory.join(DumpName::new(&recorder, time, place.reason).to_string());
-        if fs::symlink_metadata(&path).is_err() {
-            return path;
+        let name = DumpName::new(&recorder, time, place.reason);
+        let path = place.directory.join(name.to_string());
+        if last.as_ref().is_none_or(|last| name.time > *last) && fs::symlink_metadata(&path).is_err() {
+            return Ok(path);
         }
         time += Duration::from_millis(1);
     }

@@ -76,6 +76,27 @@ fn a_dump_has_what_the_ring_holds_in_order() {
 }
 
 #[test]
+fn the_newest_dump_has_the_last_name_whatever_was_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(folder.path(), "a", Options::default()).unwrap();
+    let dumps = folder.path().join("dumps");
+    for value in 0..20 {
+        writer.push(&events(value..value + 1));
+        let made = writer.dump(&place(&dumps)).unwrap().path;
+        let names = DumpName::all(&dumps).unwrap();
+        assert_eq!(made.file_name().unwrap().to_str().unwrap(), names.last().unwrap().to_string());
+        if let [oldest, _, _] = &names[..] {
+            fs::remove_file(dumps.join(oldest.to_string())).unwrap();
+        }
+    }
+    // One that a clock which was wrong has dated is no measure.
+    fs::write(dumps.join("a.29991231T235959.999Z.request.ring"), "").unwrap();
+    let made = writer.dump(&place(&dumps)).unwrap().path;
+    let years = DumpName::parse(made.file_name().unwrap().to_str().unwrap()).unwrap().time;
+    assert!(years.starts_with("20"), "{years}");
+}
+
+#[test]
 fn a_dump_is_no_larger_than_it_must_be() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::create(folder.path(), "a", OPTIONS).unwrap();
