@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use nixl_telemetry_event::unescape_file_name;
@@ -16,6 +17,9 @@ pub struct Follower {
     agent: String,
     mode: Mode,
     reader: Option<Reader>,
+    /// What was read of this path has come to its end, and what comes next is another: told with the first batch of that, even
+    /// if it cannot be read at first.
+    has_ended: bool,
 }
 
 /// What a follower found.
@@ -36,7 +40,7 @@ impl Follower {
     pub fn new(path: impl Into<PathBuf>, mode: Mode) -> Self {
         let path = path.into();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        Self { agent: unescape_file_name(&name), path, mode, reader: None }
+        Self { agent: unescape_file_name(&name), path, mode, reader: None, has_ended: false }
     }
 
     /// The path.
@@ -56,14 +60,7 @@ impl Follower {
 
     /// Reads what is new.
     pub fn poll(&mut self, batch: &mut Batch) -> Polled {
-        let reader = match &mut self.reader {
-            Some(reader) => reader,
-            None => match Reader::open(&self.path, self.mode) {
-                Ok(reader) => self.reader.insert(reader),
-                Err(error) if error.is_absent() => return Polled::Gone,
-                Err(error) => return Polled::Unreadable(error),
-            },
-        };
+        let Some(reader) = &mut self.reader else { return self.next_file(batch) };
         match reader.read(batch) {
             Ok(()) if is_news(batch) => Polled::Events,
             Ok(()) if reader.is_current() => Polled::Quiet,
@@ -71,11 +68,14 @@ impl Follower {
                 // Written last, before the path was taken from it.
                 Ok(()) if is_news(batch) => Polled::Events,
                 // What it held was read; the next one may be there already. As long as it is not, its writer may go on.
-                _ => self.next_file(batch),
+                _ => {
+                    self.has_ended = true;
+                    self.next_file(batch)
+                }
             },
-            // The next writer may have given it another shape.
+            // The next writer may have given it another shape, or be about to.
             Err(error) => {
-                self.reader = None;
+                (self.reader, self.has_ended) = (None, true);
                 match self.next_file(batch) {
                     Polled::Gone if !error.is_absent() => Polled::Unreadable(error),
                     polled => polled,
@@ -96,14 +96,16 @@ impl Follower {
     }
 
     fn next_file(&mut self, batch: &mut Batch) -> Polled {
-        match Reader::open(&self.path, self.mode) {
-            Ok(mut reader) => {
-                let read = reader.read(batch);
+        match Reader::open(&self.path, self.mode).and_then(|mut reader| reader.read(batch).map(|()| reader)) {
+            Ok(reader) => {
                 self.reader = Some(reader);
-                batch.restarted = true;
-                read.map_or_else(Polled::Unreadable, |()| Polled::Events)
+                batch.restarted |= mem::take(&mut self.has_ended);
+                if is_news(batch) { Polled::Events } else { Polled::Quiet }
             }
-            Err(error) if error.is_absent() => Polled::Gone,
+            Err(error) if error.is_absent() => {
+                self.has_ended &= self.reader.is_some();
+                Polled::Gone
+            }
             Err(error) => Polled::Unreadable(error),
         }
     }

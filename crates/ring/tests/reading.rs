@@ -285,6 +285,32 @@ fn a_writer_of_ours_begins_anew_in_the_same_file() {
 }
 
 #[test]
+fn what_could_not_be_read_for_a_while_was_begun_anew_nevertheless() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(folder.path(), "a", options(8, Keep::Oldest)).unwrap();
+    let path = writer.path().to_owned();
+    let mut follower = Follower::new(&path, PEEK);
+    let mut batch = Batch::new();
+    let _ = writer.push(&events(0..5));
+    assert!(matches!(follower.poll(&mut batch), Polled::Events));
+    assert!(!batch.restarted());
+    drop(writer);
+    // The next writer has begun, and come no further.
+    fs::write(&path, [0; 40]).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(follower.poll(&mut batch), Polled::Unreadable(_)));
+    }
+    fs::remove_file(&path).unwrap();
+    let other = folder.path().join("other");
+    let mut writer = Writer::at(other.clone(), options(8, Keep::Oldest)).unwrap();
+    let _ = writer.push(&events(5..6));
+    fs::rename(other, &path).unwrap();
+    assert!(matches!(follower.poll(&mut batch), Polled::Events));
+    assert_eq!((values(&batch), batch.restarted()), (vec![5], true));
+    assert!(matches!(follower.poll(&mut batch), Polled::Quiet));
+}
+
+#[test]
 fn every_writer_of_a_name_has_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let create = || Writer::create(folder.path(), "rank 0/1", Options::default()).unwrap();
