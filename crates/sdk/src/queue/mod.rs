@@ -124,6 +124,15 @@ pub trait Sink: Sized + Send + 'static {
     /// The settings the sink itself reads; those of its queue come on top. None by default.
     const SETTINGS: &'static [&'static dyn Describe] = &[];
 
+    /// The default of `BATCH_SIZE`: for how many events an act of delivery pays.
+    const BATCH_SIZE: &'static str = "8192";
+
+    /// The default of `BATCH_TIMEOUT`, in milliseconds.
+    const BATCH_TIMEOUT: &'static str = "200";
+
+    /// The default of `QUEUE_BYTES`. An event takes 24 bytes, twice that while a batch of the host is small.
+    const QUEUE_BYTES: &'static str = "33554432";
+
     /// Makes the sink of one agent, on the agent's thread: looks at settings, and reaches nothing.
     ///
     /// # Errors

@@ -124,7 +124,7 @@ macro_rules! settings {
         }
     };
     (@make $type:ty, $name:expr, -, $doc:literal) => { Setting::<$type>::optional($name, $doc) };
-    (@make $type:ty, $name:expr, $default:literal, $doc:literal) => { Setting::<$type>::new($name, $default, $doc) };
+    (@make $type:ty, $name:expr, $default:expr, $doc:literal) => { Setting::<$type>::new($name, $default, $doc) };
 }
 
 /// `NIXL_TELEMETRY_`, the sink's name, `_`, and the setting's.
@@ -136,13 +136,13 @@ macro_rules! name_of {
 
 settings! {
     QUEUE_SIZE: u64 = "1000000", "Events that may wait in memory for the sink.", check("a number from 1", |events| *events > 0);
-    QUEUE_BYTES: u64 = "33554432", "Memory that may be taken by what waits.", unit("bytes");
+    QUEUE_BYTES: u64 = (S::QUEUE_BYTES), "Memory that may be taken by what waits.", unit("bytes");
     QUEUE_OVERFLOW: Overflow = "drop_newest",
         "What gives way when there is no room: drop_newest, drop_oldest, or block:MS, with which the host waits up to so many \
          milliseconds before the newest gives way.";
-    BATCH_SIZE: u32 = "8192", "Events delivered at once at most, and for which delivery waits no longer.",
+    BATCH_SIZE: u32 = (S::BATCH_SIZE), "Events delivered at once at most, and for which delivery waits no longer.",
         check("a number from 1", |events| *events > 0);
-    BATCH_TIMEOUT: Millis = "200", "Time a batch may wait to become full.";
+    BATCH_TIMEOUT: Millis = (S::BATCH_TIMEOUT), "Time a batch may wait to become full.";
     RETRY_ENABLED: bool = "true", "Whether what could not be delivered is tried again.";
     RETRY_INITIAL_INTERVAL: Millis = "5000", "Wait before the first attempt that follows a failure.";
     RETRY_MAX_INTERVAL: Millis = "30000", "Longest wait between attempts.";
