@@ -102,10 +102,7 @@ impl Follower {
                 batch.restarted |= mem::take(&mut self.has_ended);
                 if is_news(batch) { Polled::Events } else { Polled::Quiet }
             }
-            Err(error) if error.is_absent() => {
-                self.has_ended &= self.reader.is_some();
-                Polled::Gone
-            }
+            Err(error) if error.is_absent() => Polled::Gone,
             Err(error) => Polled::Unreadable(error),
         }
     }
