@@ -3,13 +3,11 @@
 //! Whom to trust, and what to show: the files of certificates, read and tried before anything is sent.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
-use nixl_telemetry_sdk::{Error, warn};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use nixl_telemetry_dial::{Certificates, Tls, Verify, certificates, roots};
+use nixl_telemetry_sdk::Error;
+use rustls::{crypto::ring, pki_types::CertificateDer};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, TlsConfig};
 
 use crate::settings::Config;
@@ -19,32 +17,17 @@ use crate::settings::Config;
 /// # Errors
 /// If a file cannot be read, holds nothing of use, or a key does not belong to its certificate.
 pub(crate) fn tls(config: &Config) -> Result<TlsConfig, Error> {
-    let roots = match &config.certificate {
-        Some(path) => certificates(path)?,
-        None => system_roots()?,
-    };
-    let mut store = RootCertStore::empty();
-    let (usable, _) = store.add_parsable_certificates(roots.iter().cloned());
-    if usable == 0 {
-        let place = config.certificate.as_ref().map_or("the system".into(), |path| path.display().to_string());
-        return Err(format!("none of the certificates of {place} can vouch for anybody").into());
-    }
-    let provider = Arc::new(ring::default_provider());
+    let files = Certificates { ca: config.certificate.clone(), client: config.client.clone() };
+    // Whoever connects takes for granted that they are of use, and fit.
+    Tls::new(&files, Verify::Full)?;
+    let roots = roots(files.ca.as_deref())?;
     let mut tls = TlsConfig::builder()
         .root_certs(roots.iter().map(certificate).collect::<Vec<_>>().into())
-        .unversioned_rustls_crypto_provider(Arc::clone(&provider));
-    if let Some((chain_path, key_path)) = &config.client {
-        let chain = certificates(chain_path)?;
-        let pem = fs::read(key_path).map_err(|error| named(key_path, &error))?;
-        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| named(key_path, &error))?;
-        // Whoever connects takes for granted that they fit.
-        ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(store)
-            .with_client_auth_cert(chain.clone(), key)
-            .map_err(|error| format!("{} and {}: {error}", chain_path.display(), key_path.display()))?;
-        let chain: Vec<Certificate<'static>> = chain.iter().map(certificate).collect();
-        tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, PrivateKey::from_pem(&pem)?)));
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
+    if let Some((chain, key)) = &files.client {
+        let key = fs::read(key).map_err(|error| format!("{}: {error}", key.display()))?;
+        let chain: Vec<_> = certificates(chain)?.iter().map(certificate).collect();
+        tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, PrivateKey::from_pem(&key)?)));
     }
     Ok(tls.build())
 }
@@ -53,38 +36,15 @@ fn certificate(der: &CertificateDer<'static>) -> Certificate<'static> {
     Certificate::from_der(der).to_owned()
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(certificates) if certificates.is_empty() => Err(named(path, &"no certificate in PEM")),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(named(path, &error)),
-    }
-}
-
-fn system_roots() -> Result<Vec<CertificateDer<'static>>, Error> {
-    let found = rustls_native_certs::load_native_certs();
-    for error in found.errors {
-        warn!("exporter otlp: a certificate of the system cannot be read: {error}");
-    }
-    if found.certs.is_empty() {
-        return Err("the system has no certificates: expected some, or OTEL_EXPORTER_OTLP_CERTIFICATE".into());
-    }
-    Ok(found.certs)
-}
-
-fn named(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    format!("{}: {error}", path.display()).into()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use nixl_telemetry_sdk::Settings;
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-    use rustls::ServerConfig;
+    use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
     use rustls::server::WebPkiClientVerifier;
+    use rustls::{RootCertStore, ServerConfig};
     use tempfile::TempDir;
 
     use super::*;
@@ -217,7 +177,7 @@ mod tests {
             (&[("CERTIFICATE", "nothing")], "/CERTIFICATE: no certificate in PEM"),
             (
                 &[("CERTIFICATE", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")],
-                "/CERTIFICATE can vouch for anybody",
+                "/CERTIFICATE: none of its certificates can vouch for anybody",
             ),
             (&[("CERTIFICATE", &ca), ("CLIENT_CERTIFICATE", &certificate), ("CLIENT_KEY", "nothing")], "/CLIENT_KEY: "),
             (
