@@ -138,7 +138,7 @@ fn a_torn_tail_costs_what_was_torn() {
         assert!(!segment.exists());
         length
     };
-    for (torn, left) in [(1, 40), (300, 30), (10_000, 50)] {
+    for (torn, left) in [(1, 40), (100, 30), (10_000, 50)] {
         let segment = leave(folder.path());
         let file = fs::File::options().write(true).open(&segment).unwrap();
         // Cut off, or as a file system leaves it whose machine has crashed.
@@ -155,9 +155,9 @@ fn what_cannot_be_read_is_left_alone() {
         // Of a later version.
         |bytes| bytes[8] = 2,
         |bytes| bytes[20] ^= 1,
-        // In the middle of the second record.
+        // In a record among others.
         |bytes| {
-            let at = bytes.len() / 2;
+            let at = bytes.len() / 2 + 20;
             bytes[at] ^= 1;
         },
     ];
@@ -200,7 +200,7 @@ fn what_is_damaged_under_a_living_queue_is_counted_and_stays() {
 fn a_full_spool_drops_as_it_is_told() {
     for (overflow, newest_goes) in [("drop_newest", true), ("drop_oldest", false)] {
         let folder = tempfile::tempdir().unwrap();
-        let more = [("SPOOL_MAX_BYTES", "100000"), ("QUEUE_OVERFLOW", overflow), ("BATCH_SIZE", "100")];
+        let more = [("SPOOL_MAX_BYTES", "20000"), ("QUEUE_OVERFLOW", overflow), ("BATCH_SIZE", "100")];
         let mut rig = Rig::open(&settings(folder.path(), &more));
         rig.sink.always(Reaction::Hang);
         rig.export(&events(100)).unwrap();
@@ -209,12 +209,12 @@ fn a_full_spool_drops_as_it_is_told() {
             let _ = rig.export(&events(100));
             rig.check().unwrap();
             let bytes: u64 = files(folder.path(), "segment").iter().map(|path| fs::metadata(path).unwrap().len()).sum();
-            assert!(bytes <= 100_000);
+            assert!(bytes <= 20_000);
         }
         let QueueCounts { spooled, waiting, dropped, .. } = rig.counts();
         assert_eq!((waiting, spooled + dropped.total()), (0, 20_000));
-        // A segment of an eighth may be missing.
-        assert!((3400..4100).contains(&spooled), "{spooled}");
+        // A segment of a fifth may be missing.
+        assert!((3400..4500).contains(&spooled), "{spooled}");
         assert_eq!(dropped.total(), if newest_goes { dropped.full } else { dropped.displaced });
         rig.sink.release();
         rig.until(|counts| counts.spooled == 0);
@@ -230,7 +230,7 @@ fn what_others_left_takes_room_too() {
     let folder = tempfile::tempdir().unwrap();
     let left = fs::metadata(leave(folder.path())).unwrap().len();
     // Room for that, and for one of the two below.
-    let most = (left + 4000).to_string();
+    let most = (left + 700).to_string();
     let mut settings = settings(folder.path(), &[]);
     settings.push(("SPOOL_MAX_BYTES", most));
     let mut rig = Rig::open_to(Reaction::Hang, &settings);
@@ -271,7 +271,7 @@ fn time_does_not_end_attempts_with_a_spool() {
 fn memory_does_what_a_broken_disk_cannot() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("spool");
-    let mut rig = Rig::open(&settings(&directory, &[]));
+    let mut rig = Rig::open(&settings(&directory, &[("SPOOL_MAX_BYTES", "8000000")]));
     rig.sink.always(Reaction::Hang);
     rig.export(&events(10)).unwrap();
     rig.sink.until(|seen| seen.len() == 1);
