@@ -102,13 +102,16 @@ use std::time::{Duration, Instant};
 use nixl_telemetry_log as log;
 use nixl_telemetry_settings::{Describe, Settings};
 
-pub use crate::queue::delivery::{Delivery, Iter, OriginId};
 use crate::queue::{
     buffer::{Put, Shared},
     deliver::Courier,
     delivery::Source,
     settings::{Config, Named},
     spool::Spool,
+};
+pub use crate::queue::{
+    delivery::{Delivery, Iter, OriginId},
+    spool::spools,
 };
 use crate::{Agent, Batch, Error, Exporter, Worker};
 

@@ -18,6 +18,7 @@
 //! (`takeover.rs`), delivers it under its origin and numbers, and removes it.
 
 mod record;
+pub mod spools;
 mod takeover;
 mod trail;
 

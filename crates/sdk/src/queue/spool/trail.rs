@@ -291,12 +291,7 @@ impl Mark {
 
     /// The number of the first event that has not been delivered. 0 if there is none: then everything comes again.
     pub(super) fn read(&self) -> u64 {
-        let mut bytes = [[0; 8]; 2];
-        if self.file.read_exact_at(bytes.as_flattened_mut(), 0).is_err() {
-            return 0;
-        }
-        let [next, check] = bytes.map(u64::from_le_bytes);
-        if next == !check { next } else { 0 }
+        next_of(&self.file)
     }
 
     fn write(&self, next: u64) {
@@ -338,6 +333,16 @@ impl Place {
         }
         if chunks.is_empty() { Err(Broken::Record(offset)) } else { Ok((chunks, offset)) }
     }
+}
+
+/// What a mark's file says.
+pub(super) fn next_of(file: &File) -> u64 {
+    let mut bytes = [[0; 8]; 2];
+    if file.read_exact_at(bytes.as_flattened_mut(), 0).is_err() {
+        return 0;
+    }
+    let [next, check] = bytes.map(u64::from_le_bytes);
+    if next == !check { next } else { 0 }
 }
 
 /// Opens a file for reading, and follows no link.
