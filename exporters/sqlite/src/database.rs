@@ -86,6 +86,12 @@ impl Database {
         self.place.identity().is_ok_and(|identity| identity == self.identity)
     }
 
+    /// Takes leave of a file that was moved away: what is still in its log comes into it, if anything can.
+    pub(crate) fn leave(self) {
+        // Beside its new place there is no log any more, so nobody else could.
+        let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
+    }
+
     /// Makes room and adds the events, in one transaction.
     pub(crate) fn deliver(&mut self, batch: &Delivery<'_>) -> Result<(), Error> {
         self.bound_log()?;

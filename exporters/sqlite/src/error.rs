@@ -57,7 +57,7 @@ fn describe_sqlite(error: &rusqlite::Error) -> String {
     let expected = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy) => "a turn to write within the time that NIXL_TELEMETRY_SQLITE_BUSY_TIMEOUT says",
         Some(ErrorCode::DiskFull) => "room on its disk",
-        Some(ErrorCode::CannotOpen) => {
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
             "that it can be read and written, and files be made beside it whose names end in -wal and -shm"
         }
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => "a database that is whole, or none",

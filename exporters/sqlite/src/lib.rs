@@ -50,8 +50,13 @@ impl Sink for Sqlite {
 
 impl Sqlite {
     fn try_deliver(&mut self, batch: &Delivery<'_>) -> Result<(), error::Error> {
-        let database = self.database.take().filter(Database::is_in_place);
-        let mut database = database.map_or_else(|| Database::open(&self.options), Ok)?;
+        let mut database = match self.database.take() {
+            Some(database) if database.is_in_place() => database,
+            left => {
+                left.map(Database::leave);
+                Database::open(&self.options)?
+            }
+        };
         database.deliver(batch)?;
         self.database = Some(database);
         Ok(())

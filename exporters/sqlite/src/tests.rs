@@ -2,10 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
-    process::Command,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +15,10 @@ use nixl_telemetry_testkit as testkit;
 use rusqlite::{Connection, types::FromSql};
 
 use super::*;
+mod failures;
+mod limits;
+mod processes;
+
 use crate::settings::{BUSY_TIMEOUT, FILE, MAX_AGE, MAX_SIZE, MODE, SYNCHRONOUS};
 
 pub(super) type Host = TestHost<Queued<Sqlite>>;
@@ -91,6 +95,19 @@ pub(super) fn sqlite3(test: &str, file: &Path, arguments: &[&str]) -> Option<Str
     let output = Command::new(program).arg("-batch").arg(file).args(arguments).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     Some(String::from_utf8(output.stdout).unwrap())
+}
+
+/// A process that runs an ignored test of this program, on this database.
+pub(super) fn process(test: &str, file: &Path) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", test, "--include-ignored", "--nocapture"]);
+    command.env("TEST_FILE", file).env("NIXL_LOG_LEVEL", "INFO").stdout(Stdio::null());
+    command
+}
+
+/// The file it was told.
+pub(super) fn told() -> PathBuf {
+    env::var_os("TEST_FILE").expect("set by `process`").into()
 }
 
 #[test]
