@@ -62,6 +62,6 @@ SELECT
   origin,
   sequence
 FROM events
-JOIN agents ON agents.id = agent_id
-JOIN kinds ON kinds.id = kind_id;
+CROSS JOIN agents ON agents.id = agent_id
+CROSS JOIN kinds ON kinds.id = kind_id;
 COMMIT;

@@ -41,7 +41,7 @@ impl Database {
         let Options { ref path, mode, synchronous, busy_timeout, limits } = *options;
         let place = Place::of(path)?;
         let turn = place.lock(busy_timeout)?;
-        place.create(mode)?;
+        place.create(&turn, mode)?;
         let identity = place.identity()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX

@@ -30,6 +30,10 @@ pub(crate) struct Identity {
     inode: u64,
 }
 
+/// Nobody else makes or prepares a database in the folder until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn(File);
+
 impl Place {
     /// The place that an absolute path names.
     pub(crate) fn of(path: &Path) -> Result<Self, Error> {
@@ -57,13 +61,13 @@ impl Place {
         self.beside("-wal")
     }
 
-    /// Waits until nobody else is about to make or prepare a database in this folder. Until the lock is dropped that is so.
-    pub(crate) fn lock(&self, patience: Duration) -> Result<File, Error> {
+    /// Waits until nobody else is about to make or prepare a database in this folder.
+    pub(crate) fn lock(&self, patience: Duration) -> Result<Turn, Error> {
         let until = Instant::now() + patience;
         let folder = File::open(&self.folder)?;
         loop {
             match folder.try_lock() {
-                Ok(()) => return Ok(folder),
+                Ok(()) => return Ok(Turn(folder)),
                 Err(TryLockError::Error(error)) => return Err(error.into()),
                 Err(TryLockError::WouldBlock) if Instant::now() >= until => return Err(Error::NoTurn(patience)),
                 Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
@@ -71,11 +75,11 @@ impl Place {
         }
     }
 
-    /// Makes an empty file if there is none. The caller holds the [lock](Self::lock).
+    /// Makes an empty file if there is none, when it is one's turn.
     ///
     /// What a database that was removed has left goes first: a process that has not noticed may still be at it, and the
     /// new database must not share that memory.
-    pub(crate) fn create(&self, mode: u32) -> Result<(), Error> {
+    pub(crate) fn create(&self, _: &Turn, mode: u32) -> Result<(), Error> {
         if fs::symlink_metadata(&self.path).is_ok() {
             return Ok(());
         }
@@ -95,5 +99,13 @@ impl Place {
         let mut path = self.path.clone().into_os_string();
         path.push(ending);
         path.into()
+    }
+}
+
+impl Drop for Turn {
+    /// Not by closing alone: a child that was forked meanwhile has the folder open as well.
+    fn drop(&mut self) {
+        // That fails only for what is no lock.
+        let _ = self.0.unlock();
     }
 }

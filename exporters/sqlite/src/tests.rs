@@ -18,6 +18,7 @@ use super::*;
 mod failures;
 mod limits;
 mod processes;
+mod queries;
 
 use crate::settings::{BUSY_TIMEOUT, FILE, MAX_AGE, MAX_SIZE, MODE, SYNCHRONOUS};
 

@@ -40,6 +40,7 @@ CREATE TABLE blocks (
 );
 CREATE INDEX blocks_by_time ON blocks (last_us);
 
+-- Crosswise, so that SQLite goes through the events and looks the rest up, not the other way round.
 CREATE VIEW telemetry AS
 SELECT
   events.id,
@@ -57,5 +58,5 @@ SELECT
   origin,
   sequence
 FROM events
-JOIN agents ON agents.id = agent_id
-JOIN kinds ON kinds.id = kind_id;
+CROSS JOIN agents ON agents.id = agent_id
+CROSS JOIN kinds ON kinds.id = kind_id;
