@@ -130,6 +130,9 @@ pub trait Sink: Sized + Send + 'static {
     /// The default of `BATCH_TIMEOUT`, in milliseconds.
     const BATCH_TIMEOUT: &'static str = "200";
 
+    /// The default of `QUEUE_SIZE`. Half of it is delivered whatever `BATCH_SIZE` says.
+    const QUEUE_SIZE: &'static str = "1000000";
+
     /// The default of `QUEUE_BYTES`. An event takes 24 bytes, twice that while a batch of the host is small.
     const QUEUE_BYTES: &'static str = "33554432";
 
