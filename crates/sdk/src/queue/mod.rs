@@ -292,7 +292,8 @@ impl<S: Sink> Exporter for Queued<S> {
         let (name, max_age) =
             (format!("queue {} of agent {}", S::NAME, agent.name()), spool.as_ref().and_then(|spool| spool.max_age));
         let source = Arc::new(Source { origin: OriginId::new(), agent: agent.clone() });
-        let spool = spool.map(|config| Spool::open(&config, S::NAME, Arc::clone(&source))).transpose()?;
+        let spool =
+            spool.map(|config| Spool::open(&config, limits.batch_size, S::NAME, Arc::clone(&source))).transpose()?;
         let queue = Arc::new(Shared::new(name, limits, max_age, source, spool));
         let mut courier = Courier::new(sink, Arc::clone(&queue), agent.clone(), backoff);
         let thread = format!("nixl-tlm-{}", S::NAME.to_ascii_lowercase());
