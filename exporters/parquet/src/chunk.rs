@@ -89,29 +89,7 @@ impl Chunk {
         codec: &mut Codec,
     ) -> Result<Self> {
         let rows = to_u32(subjects.len());
-        let (mut data, mut nulls) = (Vec::with_capacity(subjects.len() + 64), 0);
-        if column.max_def_level() > 0 {
-            data.extend([0; 4]);
-            if keys.iter().all(Option::is_some) {
-                repeat(1, 1, subjects.len(), &mut data);
-            } else {
-                let levels = subjects.iter().map(|subject| u32::from(keys[*subject as usize].is_some()));
-                nulls = levels.clone().filter(|level| *level == 0).count();
-                pack(levels, 1, &mut data);
-            }
-            let levels = to_u32(data.len() - 4).to_le_bytes();
-            data[..4].copy_from_slice(&levels);
-        }
-        if values > 0 {
-            let bits = (values - 1).max(1).ilog2() + 1;
-            data.push(bits.to_le_bytes()[0]);
-            if values == 1 {
-                repeat(0, bits, subjects.len() - nulls, &mut data);
-            } else {
-                pack(subjects.iter().filter_map(|subject| keys[*subject as usize]), bits, &mut data);
-            }
-        }
-
+        let (data, nulls) = data_page(column.max_def_level() > 0, values, keys, subjects);
         // A dictionary of nothing is left out: a page of nulls has no value to encode.
         let encoding = if values > 0 { Encoding::RLE_DICTIONARY } else { Encoding::PLAIN };
         let mut sink = TrackedWrite::new(Vec::new());
@@ -174,6 +152,34 @@ impl Codec {
         };
         Ok((page.into(), size))
     }
+}
+
+/// A data page of the table above, and how many rows of it have no value.
+fn data_page(has_levels: bool, values: usize, keys: &[Option<u32>], subjects: &[u32]) -> (Vec<u8>, usize) {
+    let (mut page, mut nulls) = (Vec::with_capacity(subjects.len() + 64), 0);
+    let key = |subject: &u32| keys[*subject as usize];
+    if has_levels {
+        page.extend([0; 4]);
+        if keys.iter().all(Option::is_some) {
+            repeat(1, 1, subjects.len(), &mut page);
+        } else {
+            let levels = subjects.iter().map(|subject| u32::from(key(subject).is_some()));
+            nulls = levels.clone().filter(|level| *level == 0).count();
+            pack(levels, 1, &mut page);
+        }
+        let levels = to_u32(page.len() - 4).to_le_bytes();
+        page[..4].copy_from_slice(&levels);
+    }
+    if values > 0 {
+        let bits = (values - 1).max(1).ilog2() + 1;
+        page.push(bits.to_le_bytes()[0]);
+        if values == 1 {
+            repeat(0, bits, subjects.len() - nulls, &mut page);
+        } else {
+            pack(subjects.iter().filter_map(key), bits, &mut page);
+        }
+    }
+    (page, nulls)
 }
 
 /// Appends a run of `times` the same number.

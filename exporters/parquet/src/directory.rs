@@ -21,7 +21,7 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use nixl_telemetry_sdk::queue::{Delivery, Failed};
 use nixl_telemetry_sdk::{Agent, Error, Event, Settings, escape_file_name, info};
 use nixl_telemetry_shm::{NewFile, holder, lock};
@@ -31,6 +31,8 @@ use crate::settings::{DIR, MODE, PARTITION, Partition};
 use crate::table::Writer;
 
 const DAY_US: u64 = 24 * 3600 * 1_000_000;
+/// The end of the year 9999, which stands for whatever is later.
+const LATEST_US: u64 = 2_932_897 * DAY_US - 1;
 /// Of an agent's name in a file's, which has room for 255 bytes.
 const LONGEST_AGENT: usize = 128;
 const LONGEST_NAME: usize = 255;
@@ -38,6 +40,8 @@ const LONGEST_NAME: usize = 255;
 /// The directory, and how files are kept apart in it.
 pub(crate) struct Directory {
     path: PathBuf,
+    /// The name in the files of the agent whose exporter this is.
+    own: String,
     partition: Partition,
     mode: u32,
 }
@@ -50,7 +54,7 @@ pub(crate) struct Folder<'a> {
 
 /// The day of a time, since the Unix epoch.
 pub(crate) fn day_of(timestamp_us: u64) -> u64 {
-    timestamp_us / DAY_US
+    timestamp_us.min(LATEST_US) / DAY_US
 }
 
 impl Directory {
@@ -69,14 +73,10 @@ impl Directory {
         }
         let partition = settings.get(&PARTITION)?.value;
         if partition.by_agent && agent_folder(agent).len() > LONGEST_NAME {
-            let (name, most) = (PARTITION.name(), LONGEST_NAME);
-            return Err(format!(
-                "{name}: a folder for agent {}: expected a name of at most {most} bytes",
-                agent.name()
-            )
-            .into());
+            let (name, agent) = (PARTITION.name(), agent.name());
+            return Err(format!("{name}: agent {agent}: expected a name of at most {LONGEST_NAME} bytes").into());
         }
-        Ok(Self { path, partition, mode: settings.get(&MODE)?.value.0 })
+        Ok(Self { path, own: agent_part(agent), partition, mode: settings.get(&MODE)?.value.0 })
     }
 
     /// The days whose events go into files of their own; a single `None` if all go into one.
@@ -98,7 +98,7 @@ impl Directory {
     /// The folder of an agent's events of a day, made if it is not there.
     pub(crate) fn folder(&self, agent: &Agent, day: Option<u64>) -> Result<Folder<'_>, Failed> {
         let mut path = self.path.clone();
-        let date = day.map(|day| format!("date={}", utc(day.saturating_mul(DAY_US)).format("%Y-%m-%d")));
+        let date = day.map(|day| format!("date={}", utc(day * DAY_US).format("%Y-%m-%d")));
         for name in date.into_iter().chain(self.partition.by_agent.then(|| agent_folder(agent))) {
             let parent = path.clone();
             path.push(name);
@@ -107,12 +107,12 @@ impl Directory {
         Ok(Folder { path, directory: self })
     }
 
-    /// Removes what processes that were killed have left of this agent, where the file system shows it.
-    pub(crate) fn tidy(&self, agent: &Agent) {
+    /// Removes what processes that were killed have left of agents of this name, where the file system shows it.
+    pub(crate) fn tidy(&self) {
         for folder in self.folders() {
             // What cannot be read today is left for another day.
             for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let is_ours = entry.file_name().to_str().is_some_and(|name| is_left_by(name, agent));
+                let is_ours = entry.file_name().to_str().is_some_and(|name| is_left_by(name, &self.own));
                 if is_ours && is_abandoned(&entry.path()) && fs::remove_file(entry.path()).is_ok() {
                     info!(
                         "exporter parquet: removed {}, which a process that was killed has left",
@@ -206,10 +206,10 @@ fn failed(path: &Path, error: &(dyn std::error::Error + 'static)) -> Failed {
     }
 }
 
-/// A time as people have it, the last there is in place of those beyond.
-fn utc(timestamp_us: u64) -> DateTime<chrono::Utc> {
-    let time = i64::try_from(timestamp_us).ok().and_then(DateTime::from_timestamp_micros);
-    time.unwrap_or(DateTime::<chrono::Utc>::MAX_UTC)
+/// A time as people have it.
+fn utc(timestamp_us: u64) -> DateTime<Utc> {
+    let time = i64::try_from(timestamp_us.min(LATEST_US)).ok().and_then(DateTime::from_timestamp_micros);
+    time.unwrap_or_default()
 }
 
 fn agent_folder(agent: &Agent) -> String {
@@ -231,15 +231,15 @@ fn numbers_of(name: &str, origin: &str) -> Option<RangeInclusive<u64>> {
     (found == origin).then_some(first.parse().ok()?..=last.parse().ok()?)
 }
 
-/// Whether this is the name of a file that another process was writing for an agent of this name.
-fn is_left_by(name: &str, agent: &Agent) -> bool {
+/// Whether this is the name of a file that another process was writing for an agent that is called so in files.
+fn is_left_by(name: &str, agent: &str) -> bool {
     let parse = || {
         let (name, pid) = name.strip_prefix('.')?.strip_suffix(".staging")?.rsplit_once('.')?;
         let (name, _numbers) = name.strip_suffix(".parquet")?.rsplit_once('.')?;
         let (name, _origin) = name.rsplit_once('.')?;
         let (_time, found) = name.split_once('.')?;
         // A lock says nothing to the process that holds it.
-        Some(found == agent_part(agent) && pid.parse() != Ok(std::process::id()))
+        Some(found == agent && pid.parse() != Ok(std::process::id()))
     };
     parse().unwrap_or(false)
 }
@@ -249,4 +249,41 @@ fn is_abandoned(path: &Path) -> bool {
     let nofollow = rustix::fs::OFlags::NOFOLLOW.union(rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
     let file = File::options().read(true).write(true).custom_flags(nofollow).open(path);
     file.is_ok_and(|file| holder(&file).is_ok_and(|holder| holder.is_none()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_what_is_there() {
+        let origin = "0123456789abcdef0123456789abcdef";
+        let name = format!("20251124T160000Z.a.b.{origin}.000000000007-1000000000000.parquet");
+        assert_eq!(numbers_of(&name, origin), Some(7..=1_000_000_000_000));
+        assert_eq!(numbers_of(&name, &origin.replace('0', "1")), None);
+        for other in [
+            "",
+            ".parquet",
+            "a.parquet",
+            "a.0-1.parquet",
+            &format!(".{name}.7.staging"),
+            &format!("{origin}.0.parquet"),
+        ] {
+            assert_eq!(numbers_of(other, origin), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn times_have_four_digits_for_the_year() {
+        let table = [
+            (0, "1970-01-01", 0),
+            (1_764_028_799_999_999, "2025-11-24", 20_416),
+            (1_764_028_800_000_000, "2025-11-25", 20_417),
+            (LATEST_US, "9999-12-31", 2_932_896),
+            (u64::MAX, "9999-12-31", 2_932_896),
+        ];
+        for (timestamp_us, date, day) in table {
+            assert_eq!((utc(timestamp_us).format("%Y-%m-%d").to_string().as_str(), day_of(timestamp_us)), (date, day));
+        }
+    }
 }

@@ -53,7 +53,7 @@ impl Sink for Parquet {
 
     fn deliver(&mut self, batch: &Delivery<'_>) -> Result<(), Failed> {
         if !self.is_tidy {
-            self.directory.tidy(batch.agent());
+            self.directory.tidy();
             self.is_tidy = true;
         }
         for day in self.directory.days(batch) {

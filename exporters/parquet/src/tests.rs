@@ -103,7 +103,8 @@ fn events_of_every_sort_are_rows() {
     let events: Vec<_> =
         known.map(|kind| Event::new(kind, u64::MAX)).chain(named).chain(odd).map(|event| event.at(T)).collect();
     let agent = "a \"b\"/é\n";
-    let mut host = Host::open(agent, &settings(folder.path(), &[])).unwrap();
+    // Among them row groups that have no category and no unit.
+    let mut host = Host::open(agent, &settings(folder.path(), &[("ROW_GROUP_SIZE", "1")])).unwrap();
     host.export(&events);
     let counts = host.close();
     assert_eq!((counts.taken, counts.exported), (36, 36));
@@ -145,11 +146,12 @@ print(json.dumps({
     'compression': sorted({column.compression for column in columns}),
     'statistics': {column.path_in_schema: [str(column.statistics.min), str(column.statistics.max),
         column.statistics.null_count] for column in columns if column.path_in_schema not in ('hostname', 'pid', 'origin')},
+    'last': [table[name][-1].as_py() for name in ('event', 'category', 'unit')],
     'sum': str(sum(table['value'].to_pylist())),
 }))";
     let folder = tempfile::tempdir().unwrap();
     let mut host = Host::open("decode-1", &settings(folder.path(), &[("ROW_GROUP_SIZE", "4")])).unwrap();
-    let kinds = [Kind::RX_BYTES, Kind::TELEMETRY_EVENTS_DROPPED, Kind::TX_BYTES];
+    let kinds = [Kind::RX_BYTES, Kind::TX_BYTES, Kind::TELEMETRY_EVENTS_DROPPED];
     let event = |(at, kind): (u64, &Kind)| Event::new(*kind, at << 60).at(T + at);
     let events: Vec<_> = (0..9).zip(kinds.iter().cycle()).map(event).collect();
     host.export(&events);
@@ -186,11 +188,13 @@ print(json.dumps({
                 "timestamp": ["2025-11-24 16:00:00.000004+00:00", "2025-11-24 16:00:00.000007+00:00", 0],
                 "agent": ["decode-1", "decode-1", 0],
                 "event": ["agent_rx_bytes", "agent_tx_bytes", 0],
-                "category": ["TRANSFER", "TRANSFER", 2],
+                "category": ["TRANSFER", "TRANSFER", 1],
                 "value": ["4611686018427387904", "8070450532247928832", 0],
                 "unit": ["bytes", "events", 0],
                 "sequence": ["4", "7", 0],
             },
+            // In a row group of its own, all of whose categories are null.
+            "last": ["agent_telemetry_events_dropped", null, "events"],
             "sum": (36_u128 << 60).to_string(),
         })
     );
