@@ -110,6 +110,12 @@ impl Nats {
         };
     }
 
+    /// The same with another configuration.
+    pub fn restart_with(&mut self, config: &str) {
+        self.config = config.to_owned();
+        self.restart();
+    }
+
     /// Goes on with another configuration, at once.
     pub fn reconfigure(&mut self, config: &str) {
         self.config = config.to_owned();

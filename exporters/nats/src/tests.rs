@@ -2,6 +2,12 @@
 
 //! The exporter with real servers, and consumers in Python.
 
+mod agent;
+mod chaos;
+mod faults;
+mod logins;
+mod repeated;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::ops::Range;
@@ -27,16 +33,19 @@ const STORED: [(&str, &str); 2] = [("JETSTREAM", "true"), ("STREAM", "NIXL")];
 type Host = TestHost<Queued<Nats>>;
 
 /// Settings for a server: batches leave at once, and what fails is tried again soon.
-fn settings(url: &str, pairs: &[(&str, &str)]) -> Settings {
-    let common = [
+fn common(url: &str) -> [(&str, &str); 5] {
+    [
         ("URL", url),
         ("BATCH_TIMEOUT", "0"),
         ("RETRY_INITIAL_INTERVAL", "20"),
         ("RETRY_MAX_INTERVAL", "100"),
         ("SHUTDOWN_TIMEOUT", "20000"),
-    ];
-    let all = common.iter().chain(pairs).map(|(name, value)| (format!("NIXL_TELEMETRY_NATS_{name}"), *value));
-    Settings::from_pairs(all.collect::<BTreeMap<_, _>>())
+    ]
+}
+
+fn settings(url: &str, pairs: &[(&str, &str)]) -> Settings {
+    let all = common(url).into_iter().chain(pairs.iter().copied());
+    Settings::from_pairs(all.map(|(name, value)| (format!("NIXL_TELEMETRY_NATS_{name}"), value)))
 }
 
 fn open(url: &str, pairs: &[(&str, &str)]) -> Host {
@@ -71,6 +80,21 @@ fn close(host: Host) {
     let QueueCounts { exported, dropped, .. } = counts(&host);
     assert_eq!(dropped.total(), 0);
     assert_eq!(host.close().exported, exported);
+}
+
+/// Asks JetStream's API, as an operator's tool does.
+fn api(url: &str, what: &str, payload: &Json) -> Json {
+    let mut connection = connect(url, &STORED).unwrap();
+    let reply = connection.request(&format!("$JS.API.{what}"), payload).unwrap();
+    let answer: Json = serde_json::from_slice(&reply.payload).unwrap();
+    assert!(answer.get("error").is_none(), "{answer}");
+    answer
+}
+
+/// Connects to a server, or says what is wrong with it.
+fn connect(url: &str, pairs: &[(&str, &str)]) -> Result<Connection, String> {
+    let config = Config::new(&settings(url, pairs)).unwrap();
+    Connection::open(&config.servers.0[0], &config, "a test").map_err(|error| error.to_string())
 }
 
 /// What a consumer gets.

@@ -32,8 +32,12 @@ def show(message):
     print(json.dumps(shown), flush=True)
 
 
+async def quiet(error):
+    """Servers that go are no news here."""
+
+
 async def main(url, subject, stream=None):
-    connection = await nats.connect(url)
+    connection = await nats.connect(url, error_cb=quiet)
     if stream is None:
         subscription = await connection.subscribe(subject)
         await connection.flush()
