@@ -2,17 +2,18 @@
 
 //! One exporter, as the tee sees it: a queue, and a thread that empties it.
 
-use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use nixl_telemetry_event::Allowlist;
 use nixl_telemetry_loader::SearchPath;
-use nixl_telemetry_sdk::{Worker, info, warn};
+use nixl_telemetry_sdk::{Agent, Error, Kind, Settings, Worker, info, warn};
 
 use crate::feeder::{Feeder, Refusal};
 use crate::list::Item;
 use crate::queue::{Message, Pushed, Queue};
-use crate::settings::QUEUE_SIZE;
+use crate::search;
+use crate::settings::{ENABLED_METRICS, QUEUE_SIZE};
 
 /// What all exporters of an agent are made with.
 #[derive(Debug)]
@@ -36,12 +37,29 @@ pub(crate) struct Child {
     worker: Worker,
 }
 
+impl Context {
+    /// That of an agent.
+    ///
+    /// # Errors
+    /// If a setting does not fit.
+    pub(crate) fn new(agent: &Agent, settings: &Settings) -> Result<Self, Error> {
+        let (enabled, _) = Allowlist::new(&settings.get(&ENABLED_METRICS)?.value);
+        Ok(Self {
+            agent: agent.name().to_owned(),
+            max_events: agent.max_events_buffered(),
+            search_path: search::path(settings)?,
+            reports_drops: enabled.allows(Kind::TELEMETRY_EVENTS_DROPPED),
+            queue_size: settings.get(&QUEUE_SIZE)?.value,
+        })
+    }
+}
+
 impl Child {
     /// Starts its thread, which opens it.
     ///
     /// # Errors
     /// If there is no thread to be had.
-    pub(crate) fn start(item: Item, context: &Arc<Context>) -> io::Result<Self> {
+    pub(crate) fn start(item: Item, context: &Arc<Context>) -> Result<Self, Error> {
         let name = item.name.clone();
         let queue = Arc::new(Queue::new(context.queue_size));
         let opened = Arc::<OnceLock<_>>::default();
@@ -50,7 +68,8 @@ impl Child {
         let worker = Worker::start(&format!("nixl-tlm-tee-{name}"), Duration::ZERO, move |_| {
             feeder.run();
             Duration::MAX
-        })?;
+        });
+        let worker = worker.map_err(|error| format!("no thread for exporter {name}: {error}"))?;
         Ok(Self { name, context: Arc::clone(context), queue, opened, worker })
     }
 

@@ -15,10 +15,11 @@ use crate::sampler::Sampler;
 
 /// Why there is no exporter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) enum Refusal {
     /// The address it serves is taken: by another process of the node, mostly.
-    pub(crate) is_taken: bool,
-    pub(crate) cause: String,
+    Taken(String),
+    /// Anything else.
+    Broken(String),
 }
 
 /// An exporter, and its share of what its agent does.
@@ -73,11 +74,10 @@ impl Feeder {
                 Ok(())
             }
             Err(refusal) => {
-                let problem = format!("exporter {name} is off, its events are dropped: {}", refusal.cause);
-                if refusal.is_taken {
-                    warn!("tee of agent {agent}: {problem}");
-                } else {
-                    error!("tee of agent {agent}: {problem}");
+                let problem = "is off, its events are dropped";
+                match &refusal {
+                    Refusal::Taken(cause) => warn!("tee of agent {agent}: exporter {name} {problem}: {cause}"),
+                    Refusal::Broken(cause) => error!("tee of agent {agent}: exporter {name} {problem}: {cause}"),
                 }
                 self.queue.close();
                 Err(refusal)
@@ -88,18 +88,16 @@ impl Feeder {
     }
 
     fn create(&self) -> Result<Exporter, Refusal> {
-        let broken = |cause: String| Refusal { is_taken: false, cause };
         let Context { agent, max_events, search_path, .. } = &*self.context;
-        let plugin = Plugin::find(&self.item.name, search_path).map_err(|error| broken(error.to_string()))?;
-        let exporter = plugin.create_exporter(agent, *max_events).map_err(|error| Refusal {
-            is_taken: matches!(error, CreateError::BindFailed(_)),
-            cause: format!("{}: {error}", plugin.path().display()),
+        let plugin = Plugin::find(&self.item.name, search_path).map_err(|error| Refusal::Broken(error.to_string()))?;
+        let exporter = plugin.create_exporter(agent, *max_events).map_err(|error| {
+            let refusal = if matches!(error, CreateError::BindFailed(_)) { Refusal::Taken } else { Refusal::Broken };
+            refusal(format!("{}: {error}", plugin.path().display()))
         })?;
         if exporter.takes_totals() && self.item.one_of.get() > 1 {
             let rate = self.item.one_of;
-            return Err(broken(format!(
-                "it shows sums, which would be wrong of one of {rate} transfers: expected no rate"
-            )));
+            let problem = format!("it shows sums, which would be wrong of one of {rate} transfers: expected no rate");
+            return Err(Refusal::Broken(problem));
         }
         Ok(exporter)
     }

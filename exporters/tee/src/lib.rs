@@ -26,15 +26,13 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nixl_telemetry_event::Allowlist;
-use nixl_telemetry_sdk::{
-    Agent, Batch, Describe, Error, Exporter, Kind, Settings, Total, error, export_plugin, now_us, warn,
-};
+use nixl_telemetry_sdk::{Agent, Batch, Describe, Error, Exporter, Settings, Total, export_plugin, now_us, warn};
 use nixl_telemetry_settings::{ON_ERROR, OnError};
 
 use crate::child::{Child, Context};
+use crate::feeder::Refusal;
 use crate::queue::Message;
-use crate::settings::{ENABLED_METRICS, OPEN_TIMEOUT, QUEUE_SIZE, SHUTDOWN_TIMEOUT, TEE};
+use crate::settings::{DAY, OPEN_TIMEOUT, QUEUE_SIZE, SHUTDOWN_TIMEOUT, TEE};
 
 /// The exporters of one agent.
 struct Tee {
@@ -49,57 +47,38 @@ impl Exporter for Tee {
 
     fn open(agent: &Agent, settings: &Settings) -> Result<Self, Error> {
         let list = settings.get(&TEE)?.value;
-        let context = Context {
-            agent: agent.name().to_owned(),
-            max_events: agent.max_events_buffered(),
-            search_path: search::path(settings)?,
-            reports_drops: Allowlist::new(&settings.get(&ENABLED_METRICS)?.value)
-                .0
-                .allows(Kind::TELEMETRY_EVENTS_DROPPED),
-            queue_size: settings.get(&QUEUE_SIZE)?.value,
-        };
-        let open_timeout = settings.get(&OPEN_TIMEOUT)?.value.duration();
-        let shutdown_timeout = settings.get(&SHUTDOWN_TIMEOUT)?.value.duration();
-        // Somebody who misspells it learns of it from the adapter.
+        let context = Arc::new(Context::new(agent, settings)?);
+        let open_timeout = settings.get(&OPEN_TIMEOUT)?.value.duration().min(DAY);
+        let shutdown_timeout = settings.get(&SHUTDOWN_TIMEOUT)?.value.duration().min(DAY);
+        // Who misspells it learns of that from the sdk.
         let needs_all = settings.get(&ON_ERROR).is_ok_and(|found| found.value == OnError::Fail);
 
         let until = Instant::now() + open_timeout;
-        let context = Arc::new(context);
-        let mut children = Vec::new();
-        for item in list.0 {
-            let name = item.name.clone();
-            match Child::start(item, &context) {
-                Ok(child) => children.push(child),
-                Err(error) if needs_all => return Err(format!("exporter {name}: no thread: {error}").into()),
-                Err(error) => error!("tee of agent {}: exporter {name} is off: no thread: {error}", context.agent),
-            }
-        }
-        let mut is_any_open = false;
+        let children = list.0.into_iter().map(|item| Child::start(item, &context)).collect::<Result<Vec<_>, _>>()?;
+        let mut is_broken = true;
         for child in &children {
-            match child.opened(until) {
-                None if needs_all => {
-                    return Err(format!("exporter {} did not open within {open_timeout:?}", child.name()).into());
-                }
-                None => {
-                    warn!(
-                        "tee of agent {}: exporter {} did not open within {open_timeout:?}; its events wait",
-                        context.agent,
-                        child.name()
-                    );
-                    is_any_open = true;
-                }
+            let problem = match child.opened(until) {
                 // That another process of the node already serves the address is no mistake: NIXL 1.5 goes on, too.
-                Some(Err(refusal)) if needs_all && !refusal.is_taken => {
-                    return Err(format!("exporter {}: {}", child.name(), refusal.cause).into());
+                Some(Ok(()) | Err(Refusal::Taken(_))) => None,
+                Some(Err(Refusal::Broken(cause))) => Some(cause.clone()),
+                None => {
+                    let problem = format!("it did not open within {open_timeout:?}");
+                    warn!("tee of agent {}: exporter {}: {problem}; its events wait", agent.name(), child.name());
+                    is_broken = false;
+                    Some(problem)
                 }
-                Some(Err(_)) => {}
-                Some(Ok(())) => is_any_open = true,
+            };
+            match problem {
+                Some(problem) if needs_all => return Err(format!("exporter {}: {problem}", child.name()).into()),
+                Some(_) => {}
+                None => is_broken = false,
             }
         }
-        if !is_any_open {
-            return Err("none of its exporters could be opened".into());
+        if is_broken {
+            Err("none of its exporters could be opened".into())
+        } else {
+            Ok(Self { children, shutdown_timeout })
         }
-        Ok(Self { children, shutdown_timeout })
     }
 
     fn export(&mut self, batch: &Batch<'_>) -> Result<(), Error> {

@@ -2,9 +2,14 @@
 
 //! The settings of the tee, and one of the host's that concerns it.
 
+use std::time::Duration;
+
 use nixl_telemetry_sdk::{Millis, Setting};
 
 use crate::list::List;
+
+/// No wait is longer, whatever was set: there are times that cannot be added to the clock.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) static TEE: Setting<List> = Setting::required(
     "NIXL_TELEMETRY_TEE",
