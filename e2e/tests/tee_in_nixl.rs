@@ -12,7 +12,7 @@ use std::{
 };
 
 use nixl_telemetry_e2e::{
-    Sandbox, Totals, count_rows, csv_totals, nixl_command,
+    Sandbox, Totals, add, count_rows, csv_totals, nixl_command,
     page::{Page, as_metrics, free_port},
     read_rows, run_apart, truth,
 };
@@ -72,16 +72,16 @@ impl Run {
         Self { files, port, variables }
     }
 
-    /// Runs it, and looks at the page as long as there is one of both agents; returns the last.
-    fn drive(&self, mut command: Command) -> (Output, Option<Page>) {
+    /// Runs it, and looks at the page as long as there is one with so many series of this name; returns the last.
+    fn drive(&self, mut command: Command, series: &str, number: usize) -> (Output, Option<Page>) {
         command.envs(&self.variables);
         thread::scope(|scope| {
             let run = scope.spawn(move || command.output().expect("the driver runs"));
             let mut last = None;
             while !run.is_finished() {
-                // Towards the end one of them is gone already.
-                let both = |page: &Page| page.samples("agent_tx_bytes_total").len() == 2;
-                last = Page::get(self.port).filter(both).or(last);
+                // Towards the end one of two agents is gone already.
+                let all = |page: &Page| page.samples(series).len() == number;
+                last = Page::get(self.port).filter(all).or(last);
                 thread::sleep(Duration::from_millis(20));
             }
             (run.join().expect("the driver runs"), last)
@@ -131,9 +131,38 @@ fn the_good_ones_have_what_happened(version: &str, is_prometheus_ours: bool) {
     let run = Run::new(&[]);
     let mut command = nixl_command(Path::new(DRIVER));
     command.arg(sandbox.path()).args([TRANSFERS.to_string(), LINGER_MS.to_string()]);
-    let (output, page) = run.drive(command);
+    let (output, page) = run.drive(command, "agent_tx_bytes_total", 2);
     let expected = run.check(&output);
     assert_eq!(sums(page), without_times(as_metrics(&expected)), "{test}");
+}
+
+/// 0.9.0 has no C API: its Python binding registers memory. Its exporter is of the first plugin API, and its events have names.
+#[test]
+fn nixl_0_9_0_registers_through_python() {
+    let Some(release) = testkit::require("tee in NIXL 0.9.0", testkit::nixl_release("0.9.0")) else { return };
+    let sandbox = Sandbox::new(&release);
+    sandbox.add_plugin(&testkit::plugin("tee"));
+    sandbox.add_plugin(&testkit::plugin("csv"));
+    let run = Run::new(&[]);
+    let stubs = release.parent().unwrap().join("stubs");
+    let mut command = nixl_command(Path::new("python3"));
+    command
+        .arg(testkit::workspace_root().join("e2e/python_agent.py"))
+        .args(["--name", "agentA", "--register", "4096", "--register", "70000", "--linger", "1.5"])
+        .env("PYTHONPATH", format!("{}:{}", sandbox.path().display(), stubs.display()));
+    let (output, page) = run.drive(command, "agent_memory_registered", 1);
+    assert!(output.status.success(), "{output:?}");
+    let agent = "agentA".to_owned();
+    let mut expected = Totals::new();
+    for bytes in [4096, 70000] {
+        add(&mut expected, &agent, "agent_memory_registered", bytes);
+        add(&mut expected, &agent, "agent_memory_deregistered", bytes);
+    }
+    assert_eq!(csv_totals(run.files.path(), [&agent]), expected);
+    let page = page.expect("there was a page");
+    // NIXL 0.9 shows the last.
+    let [(labels, value)] = &page.samples("agent_memory_registered")[..] else { panic!("{}", page.text()) };
+    assert_eq!((labels["agent_name"], *value), ("agentA", "70000"));
 }
 
 #[test]
@@ -170,7 +199,7 @@ fn preloaded_into_nixl_1_5_1() {
     let run = Run::new(&[folder.path()]);
     let mut command = nixl_command(Path::new(DRIVER));
     command.arg(release).args([TRANSFERS.to_string(), LINGER_MS.to_string()]).env("LD_PRELOAD", preload);
-    let (output, page) = run.drive(command);
+    let (output, page) = run.drive(command, "agent_tx_bytes_total", 2);
     let expected = run.check(&output);
     assert_eq!(sums(page), without_times(as_metrics(&expected)));
 }
