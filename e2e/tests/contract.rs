@@ -17,19 +17,8 @@ use nixl_telemetry_testkit as testkit;
 use object::{Object as _, ObjectSymbol as _, read::elf::ElfFile64};
 
 /// The exporters there are.
-const EXPORTERS: [&str; 11] = [
-    "csv",
-    "flight",
-    "jsonl",
-    "nats",
-    "otlp",
-    "parquet",
-    "postgres",
-    "prometheus",
-    "prometheus_mp",
-    "sqlite",
-    "tee",
-];
+const EXPORTERS: [&str; 11] =
+    ["csv", "flight", "jsonl", "nats", "otlp", "parquet", "postgres", "prometheus", "prometheus_mp", "sqlite", "tee"];
 
 #[test]
 fn it_exports_the_entry_points_and_nothing_else() {
