@@ -2,10 +2,11 @@
 
 //! The parquet plugin in a release of NIXL: what DuckDB finds in its files is what happened.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use nixl_telemetry_e2e::{Sandbox, Totals, nixl_command, truth};
+use nixl_telemetry_e2e::{Sandbox, Totals, nixl_command, on_small_disk, truth};
 use nixl_telemetry_testkit as testkit;
 
 const TRANSFERS: u64 = 300;
@@ -55,7 +56,7 @@ fn nixl_1_5_1() {
         assert_eq!(truth["initiator"]["agent_xfer_time"].0, TRANSFERS);
         let Some(found) = totals(test, folder.path()) else { return };
         assert_eq!(found, truth, "{more:?}");
-        assert_eq!(std::fs::read_dir(spool).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(spool).unwrap().count(), 0);
     }
 }
 
@@ -81,4 +82,33 @@ fn preloaded_into_nixl_1_5_1() {
     assert_eq!(expected["initiator"]["agent_xfer_time"].0, 300);
     let Some(found) = totals(test, folder.path()) else { return };
     assert_eq!(found, expected);
+}
+
+/// A file system with room for some of it: whole files up to there, and the agent lives on.
+#[test]
+fn a_full_disk_leaves_whole_files() {
+    let test = "parquet on a full disk";
+    let Some(release) = testkit::require(test, testkit::nixl_release("1.5.1")) else { return };
+    let sandbox = Sandbox::new(&release);
+    sandbox.add_plugin(&testkit::plugin("parquet"));
+    let copy = tempfile::tempdir().unwrap();
+    let script =
+        format!("'{DRIVER}' '{}' 3000 1500 && cp -a /mnt/. '{}'", sandbox.path().display(), copy.path().display());
+    let Some(mut shell) = on_small_disk(test, &script) else { return };
+    let output = shell
+        .env("NIXL_TELEMETRY_ENABLE", "y")
+        .env("NIXL_TELEMETRY_EXPORTER", "parquet")
+        .env("NIXL_TELEMETRY_RUN_INTERVAL", "10")
+        .env("NIXL_TELEMETRY_PARQUET_DIR", "/mnt")
+        .env("NIXL_TELEMETRY_PARQUET_BATCH_SIZE", "100")
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    assert!(log.contains("No space left on device (os error 28): expected a directory that can be written"), "{log}");
+    let files: Vec<_> = fs::read_dir(copy.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.iter().all(|file| file.extension().is_some_and(|is| is == "parquet")), "{files:?}");
+    let Some(found) = totals(test, copy.path()) else { return };
+    let events = found.values().flat_map(|events| events.values()).map(|(count, _)| count).sum::<u64>();
+    assert!(events > 100 && events < 12_000, "{found:?}");
 }

@@ -15,10 +15,10 @@
 //! name it is hidden, `.….parquet.<pid>.staging`, and locked by who writes it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -86,9 +86,9 @@ impl Directory {
         }
         let (mut days, mut last) = (BTreeSet::new(), None);
         for event in batch {
-            let day = event.timestamp_us().map(day_of);
+            let day = Some(day_of(event.timestamp_us().unwrap_or(0)));
             if day != last {
-                days.insert(Some(day.unwrap_or(0)));
+                days.insert(day);
                 last = day;
             }
         }
@@ -140,16 +140,18 @@ impl Directory {
     }
 
     fn make(&self, parent: &Path, path: &Path) -> io::Result<()> {
-        // Who may read a file may enter its folder.
-        let mode = self.mode | 0o700 | (self.mode & 0o044) >> 2;
-        match DirBuilder::new().mode(mode).create(path) {
-            Ok(()) => File::open(parent)?.sync_all(),
+        match fs::create_dir(path) {
+            Ok(()) => {}
             // A link would lead elsewhere.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(path)?.is_dir() => {
-                Ok(())
+                return Ok(());
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
+        // Who may read a file may enter its folder.
+        let mode = self.mode | 0o700 | (self.mode & 0o044) >> 2;
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        sync_names(parent)
     }
 }
 
@@ -187,13 +189,20 @@ impl Folder<'_> {
             writer.write(new.file(), batch.agent(), origin, rows)?;
             new.file().sync_all()?;
             new.publish()?;
-            File::open(&self.path)?.sync_all()?;
-            Ok(())
+            Ok(sync_names(&self.path)?)
         };
         write().map_err(|error| match error {
             ParquetError::External(error) => failed(&path, error.as_ref()),
             error => failed(&path, &error),
         })
+    }
+}
+
+/// Brings the names in a directory to the disk, so that they outlive the machine; where the file system cannot, it does not.
+fn sync_names(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
     }
 }
 

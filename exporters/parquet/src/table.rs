@@ -110,29 +110,27 @@ impl Writer {
     ) -> Result<()> {
         let mut group = writer.next_row_group()?;
         let (columns, codec, subjects) = (self.schema.columns(), &mut self.codec, rows.subjects.as_slice());
-        let pid = agent.pid().cast_signed();
         for column in columns {
-            let chunk = match column.name() {
-                "timestamp" => {
-                    write_numbers(&mut group, &rows.timestamps)?;
-                    continue;
-                }
-                "value" => {
-                    write_numbers(&mut group, &rows.values)?;
-                    continue;
-                }
-                "sequence" => {
-                    write_numbers(&mut group, &rows.sequences)?;
-                    continue;
-                }
-                "pid" => Chunk::of_number(column, pid, subjects, codec)?,
-                "agent" => Chunk::of_texts(column, &rows.all(agent.name()), subjects, codec)?,
-                "hostname" => Chunk::of_texts(column, &rows.all(agent.hostname()), subjects, codec)?,
-                "event" => Chunk::of_texts(column, &rows.names(), subjects, codec)?,
-                "category" => Chunk::of_texts(column, &rows.categories(), subjects, codec)?,
-                "unit" => Chunk::of_texts(column, &rows.units(), subjects, codec)?,
-                _ => Chunk::of_texts(column, &rows.all(origin), subjects, codec)?,
+            let numbers = match column.name() {
+                "timestamp" => Some(&rows.timestamps),
+                "value" => Some(&rows.values),
+                "sequence" => Some(&rows.sequences),
+                _ => None,
             };
+            if let Some(numbers) = numbers {
+                write_numbers(&mut group, numbers)?;
+                continue;
+            }
+            let chunk = match column.name() {
+                "agent" => Chunk::of_texts(column, &rows.all(agent.name()), subjects, codec),
+                "hostname" => Chunk::of_texts(column, &rows.all(agent.hostname()), subjects, codec),
+                "pid" => Chunk::of_number(column, agent.pid().cast_signed(), subjects, codec),
+                "event" => Chunk::of_texts(column, &rows.names(), subjects, codec),
+                "category" => Chunk::of_texts(column, &rows.categories(), subjects, codec),
+                "unit" => Chunk::of_texts(column, &rows.units(), subjects, codec),
+                "origin" => Chunk::of_texts(column, &rows.all(origin), subjects, codec),
+                name => Err(ParquetError::General(format!("nobody knows what to write into column {name}"))),
+            }?;
             group.append_column(&chunk.bytes, chunk.close)?;
         }
         group.close()?;
