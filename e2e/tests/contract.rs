@@ -174,11 +174,21 @@ fn compress_and_close() {
 /// A forked child destroys its copy of an exporter whose thread lives in the parent: at once, and without a row.
 #[test]
 fn a_fork_leaves_the_parents_batch_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("events.csv");
-    run("fork_and_delete", &[("NIXL_TELEMETRY_CSV_FILE", &file)]);
-    let text = fs::read_to_string(file).unwrap();
-    assert_eq!(text, "timestamp_us,category,event_name,value\n9,1,agent_rx_bytes,5\n9,1,agent_rx_bytes,6\n");
+    // tee feeds csv, which lies beside it, on a thread that is the parent's as well.
+    testkit::plugin("csv");
+    for exporter in ["csv", "tee"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (plugin, file) = (testkit::plugin(exporter), folder.path().join("events.csv"));
+        let variables = [
+            ("CONTRACT_PLUGIN", plugin.as_path()),
+            ("NIXL_TELEMETRY_CSV_FILE", &file),
+            ("NIXL_TELEMETRY_TEE", Path::new("csv")),
+        ];
+        run("fork_and_delete", &variables);
+        let text = fs::read_to_string(file).unwrap();
+        let rows = "9,1,agent_rx_bytes,5\n9,1,agent_rx_bytes,6\n";
+        assert_eq!(text, format!("timestamp_us,category,event_name,value\n{rows}"), "{exporter}");
+    }
 }
 
 #[test]

@@ -96,15 +96,16 @@ impl Run {
         let log = String::from_utf8_lossy(&output.stderr);
         for agent in expected.keys() {
             for line in [
-                "exporter missing is off, its events are dropped: no exporter \"missing\"",
-                "exporter throws failed at ",
-                "exporter misbehave failed at ",
-                "exporter hangs does not end, and is left behind: ",
+                ": exporter missing is off, its events are dropped: no exporter \"missing\"",
+                ": exporter throws failed at ",
+                ": exporter misbehave failed at ",
+                " has ended: misbehave: ",
             ] {
-                assert!(log.contains(&format!("tee of agent {agent}: {line}")), "{agent}, {line}: {log}");
+                assert!(log.contains(&format!("tee of agent {agent}{line}")), "{agent}, {line}: {log}");
             }
         }
         assert!(log.contains("misbehaving in export"), "{log}");
+        assert_eq!(log.matches("; hangs, which does not end and is left behind: ").count(), 2, "{log}");
         expected
     }
 }
@@ -213,6 +214,8 @@ fn run_in_our_collector(test: &str, tee: &str, folder: &Path) -> String {
     let variables = [
         ("NIXL_TELEMETRY_PLUGIN_PATH", folder),
         ("NIXL_TELEMETRY_TEE", Path::new(tee)),
+        ("NIXL_TELEMETRY_TEE_QUEUE_SIZE", Path::new("8192")),
+        ("NIXL_TELEMETRY_TEE_SHUTDOWN_TIMEOUT", Path::new("1000")),
         ("NIXL_TELEMETRY_CSV_FILE", &file),
         ("NIXL_TELEMETRY_PROMETHEUS_LOCAL", Path::new("y")),
         ("NIXL_TELEMETRY_PROMETHEUS_PORT", Path::new(&port)),
@@ -224,7 +227,9 @@ fn our_collector(buffer_size: &str) -> Collector {
     let settings = Settings::from_process()
         .with_override("NIXL_TELEMETRY_ENABLE", "y")
         .with_override("NIXL_TELEMETRY_EXPORTER", "tee")
-        .with_override("NIXL_TELEMETRY_BUFFER_SIZE", buffer_size);
+        .with_override("NIXL_TELEMETRY_BUFFER_SIZE", buffer_size)
+        // No flush but those that a test asks for.
+        .with_override("NIXL_TELEMETRY_RUN_INTERVAL", "3600000");
     Collector::builder("agentA").settings(settings).build().unwrap().expect("telemetry is on")
 }
 
@@ -261,6 +266,44 @@ fn more_than_there_is_room_for() {
     }
     let counts = collector.close();
     assert!(counts.is_balanced() && counts.drops().is_empty() && counts.exporters[0].aggregated > 0, "{counts:?}");
+}
+
+/// The queue of one is full, and the other has everything.
+#[test]
+fn a_full_queue_costs_the_one_whose_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugins = bad_plugins();
+    let hangs = plugins.iter().find(|plugin| plugin.ends_with("libtelemetry_exporter_hangs.so")).unwrap();
+    fs::copy(hangs, folder.path().join("libtelemetry_exporter_hangs.so")).unwrap();
+    let log = run_in_our_collector("one_batch_after_another", "hangs,csv", folder.path());
+    let full =
+        "exporter hangs has no room for more than 8192 events (NIXL_TELEMETRY_TEE_QUEUE_SIZE): new ones are dropped";
+    assert_eq!(log.matches(full).count(), 1, "{log}");
+    let ending = "hangs, which does not end and is left behind: 20000 taken = 0 exported + 19000 dropped + 1000 waiting; \
+                  csv: 20000 taken = 20000 exported";
+    assert!(log.contains(ending), "{log}");
+    assert_eq!(count_rows(&folder.path().join("events.csv")), 20_000);
+}
+
+#[test]
+#[ignore = "run by a_full_queue_costs_the_one_whose_it_is"]
+fn one_batch_after_another() {
+    let collector = our_collector("4096");
+    let recorder = collector.recorder();
+    let file = env::var("NIXL_TELEMETRY_CSV_FILE").unwrap();
+    for batch in 1..=20 {
+        for value in 0..1000 {
+            recorder.event(Kind::TX_BYTES, value);
+        }
+        assert!(collector.flush(Duration::from_secs(10)));
+        let start = Instant::now();
+        while count_rows(Path::new(&file)) < 1000 * batch {
+            assert!(start.elapsed() < Duration::from_secs(60), "batch {batch}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let counts = collector.close();
+    assert!(counts.is_balanced() && counts.drops().is_empty(), "{counts:?}");
 }
 
 /// An exporter that takes totals shows sums, whatever it is called.

@@ -12,8 +12,8 @@
 //!   from one binary, through a vtable for each.
 //! * [`string`]: libstdc++ strings, read and made in place.
 //!
-//! Holding a plugin, the other direction, needs a C++ landing pad and therefore libstdc++, which a plugin must not
-//! drag in; it lives in the loader crate, on the same [`raw`] types.
+//! Holding a plugin, the other direction, needs a C++ landing pad and therefore libstdc++, which a plugin that holds none must
+//! not drag in; it lives in the loader crate, on the same [`raw`] types.
 //!
 //! # Safety
 //! The safe items protect the *plugin author*: no panic, wrong layout or lifetime of theirs reaches the host. They

@@ -17,7 +17,7 @@ pub enum Allowlist {
 }
 
 impl Allowlist {
-    /// The list of these [patterns](fnmatch), separated by commas, and those of them that fit no kind, each once. Without any
+    /// The list of these [patterns](fnmatch()), separated by commas, and those of them that fit no kind, each once. Without any
     /// pattern everything is wanted.
     pub fn new(setting: &str) -> (Self, Vec<Box<str>>) {
         let mut patterns: Vec<Box<str>> = Vec::new();

@@ -2,6 +2,7 @@
 
 //! One exporter, as the tee sees it: a queue, and a thread that empties it.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use nixl_telemetry_sdk::{Agent, Error, Kind, Settings, Worker, info, warn};
 
 use crate::feeder::{Feeder, Refusal};
 use crate::list::Item;
-use crate::queue::{Message, Pushed, Queue};
+use crate::queue::{Counts, Message, Pushed, Queue};
 use crate::search;
 use crate::settings::{ENABLED_METRICS, QUEUE_SIZE};
 
@@ -107,19 +108,34 @@ impl Child {
         self.worker.end(Instant::now());
     }
 
-    /// Waits until it has ended, or leaves it behind, and says what became of its events.
-    pub(crate) fn end(&self, until: Instant) {
-        let (agent, name) = (&self.context.agent, &self.name);
-        let has_ended = self.worker.end(until);
+    /// Waits until it has ended, or leaves it behind.
+    pub(crate) fn end(&self, until: Instant) -> Ending {
+        let is_left = !self.worker.end(until);
         // What it does not have by now it does not get.
         self.queue.close();
-        let counts = self.queue.counts();
-        if !has_ended {
-            warn!("tee of agent {agent}: exporter {name} does not end, and is left behind: {counts}");
-        } else if counts.lost() > 0 {
-            warn!("tee of agent {agent}: exporter {name} has ended: {counts}");
-        } else {
-            info!("tee of agent {agent}: exporter {name} has ended: {counts}");
-        }
+        Ending { name: self.name.clone(), is_left, counts: self.queue.counts() }
+    }
+}
+
+/// How an exporter ended, and what became of its events.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    name: String,
+    /// It did not end in time.
+    is_left: bool,
+    counts: Counts,
+}
+
+impl Ending {
+    /// Whether it lost events, or did not end.
+    pub(crate) fn is_bad(&self) -> bool {
+        self.is_left || self.counts.lost() > 0
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.is_left { ", which does not end and is left behind" } else { "" };
+        write!(f, "{}{how}: {}", self.name, self.counts)
     }
 }

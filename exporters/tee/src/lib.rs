@@ -7,9 +7,9 @@
 //! own, on a thread of its own, which also opens and ends it. So one that panics, fails, waits or never returns costs its own
 //! events and no one else's.
 //!
-//! * [`list`]: what the setting says; [`search`]: where plugins are looked for.
-//! * [`child`]: one exporter, as the tee sees it; [`queue`]: what waits for it; [`feeder`]: what its thread does;
-//!   [`sampler`]: which transfers it gets.
+//! * `list`: what the setting says; `search`: where plugins are looked for.
+//! * `child`: one exporter, as the tee sees it; `queue`: what waits for it; `feeder`: what its thread does; `sampler`: which
+//!   transfers it gets.
 
 #![forbid(unsafe_code)]
 
@@ -26,16 +26,17 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nixl_telemetry_sdk::{Agent, Batch, Describe, Error, Exporter, Settings, Total, export_plugin, now_us, warn};
+use nixl_telemetry_sdk::{Agent, Batch, Describe, Error, Exporter, Settings, Total, export_plugin, info, now_us, warn};
 use nixl_telemetry_settings::{ON_ERROR, OnError};
 
-use crate::child::{Child, Context};
+use crate::child::{Child, Context, Ending};
 use crate::feeder::Refusal;
 use crate::queue::Message;
 use crate::settings::{DAY, OPEN_TIMEOUT, QUEUE_SIZE, SHUTDOWN_TIMEOUT, TEE};
 
 /// The exporters of one agent.
 struct Tee {
+    agent: String,
     children: Vec<Child>,
     shutdown_timeout: Duration,
 }
@@ -77,7 +78,7 @@ impl Exporter for Tee {
         if is_broken {
             Err("none of its exporters could be opened".into())
         } else {
-            Ok(Self { children, shutdown_timeout })
+            Ok(Self { agent: agent.name().to_owned(), children, shutdown_timeout })
         }
     }
 
@@ -95,7 +96,13 @@ impl Exporter for Tee {
         // All at once, so that the time is not that of one after another.
         self.children.iter().for_each(Child::ask_to_end);
         let until = Instant::now() + self.shutdown_timeout;
-        self.children.iter().for_each(|child| child.end(until));
+        let endings: Vec<_> = self.children.iter().map(|child| child.end(until)).collect();
+        let (agent, all) = (&self.agent, endings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+        if endings.iter().any(Ending::is_bad) {
+            warn!("tee of agent {agent} has ended: {all}");
+        } else {
+            info!("tee of agent {agent} has ended: {all}");
+        }
         Ok(())
     }
 }
