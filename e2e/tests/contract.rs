@@ -17,7 +17,7 @@ use nixl_telemetry_testkit as testkit;
 use object::{Object as _, ObjectSymbol as _, read::elf::ElfFile64};
 
 /// The exporters there are.
-const EXPORTERS: [&str; 6] = ["csv", "flight", "jsonl", "otlp", "prometheus", "prometheus_mp"];
+const EXPORTERS: [&str; 7] = ["csv", "flight", "jsonl", "nats", "otlp", "prometheus", "prometheus_mp"];
 
 #[test]
 fn it_exports_the_entry_points_and_nothing_else() {

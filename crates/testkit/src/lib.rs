@@ -9,12 +9,14 @@
 
 mod build;
 mod machine;
+mod nats;
 mod program;
 mod python;
 mod schema;
 
 pub use build::{artifact, compile_cpp, plugin, workspace_root};
 pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, prometheus, require};
+pub use nats::{NATS_PACKAGES, Nats};
 pub use program::{copy_program, nixl_reader};
 pub use python::python;
 pub use schema::{check_schema, event_schema};
