@@ -13,6 +13,7 @@
 //! `cargo run --release --bin stores`, from the folder `bench`.
 
 mod jsonl;
+mod nats;
 mod parquet;
 mod sqlite;
 mod store;
@@ -35,7 +36,7 @@ const OVERHEAD: u64 = 16 << 20;
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Stores to measure [default: all there are programs for]
-    #[arg(value_parser = ["jsonl", "parquet", "sqlite"])]
+    #[arg(value_parser = ["jsonl", "nats", "nats-jetstream", "parquet", "sqlite"])]
     stores: Vec<String>,
     /// Batches of 4096 events in a round, few enough to find room in a queue
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
@@ -57,7 +58,13 @@ struct Arguments {
 /// What makes a store, if its programs are there.
 type Start = fn() -> Result<Box<dyn Store>, Missing>;
 
-const STORES: [(&str, Start); 3] = [("jsonl", jsonl::start), ("parquet", parquet::start), ("sqlite", sqlite::start)];
+const STORES: [(&str, Start); 5] = [
+    ("jsonl", jsonl::start),
+    ("nats", nats::start),
+    ("nats-jetstream", nats::start_jetstream),
+    ("parquet", parquet::start),
+    ("sqlite", sqlite::start),
+];
 
 /// What was measured of a store.
 struct Measured {
