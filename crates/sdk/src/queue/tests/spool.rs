@@ -76,6 +76,21 @@ fn what_is_delivered_leaves_no_file() {
 }
 
 #[test]
+fn large_batches_come_from_the_disk_as_large() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = [("BATCH_SIZE", "250000"), ("BATCH_TIMEOUT", "3600000"), ("SHUTDOWN_TIMEOUT", "60000")];
+    let mut rig = Rig::open(&settings(folder.path(), &more));
+    let batch = events(4096);
+    for _ in 0..124 {
+        rig.export(&batch).unwrap();
+    }
+    rig.close().unwrap();
+    let sizes: Vec<_> = rig.sink.seen().iter().map(|seen| seen.events.len()).collect();
+    // As many whole batches of the host as fit into 250000.
+    assert_eq!(sizes, [61 * 4096, 61 * 4096, 2 * 4096]);
+}
+
+#[test]
 fn a_kill_loses_nothing_and_says_what_may_come_twice() {
     if let Some(directory) = std::env::var_os(DIRECTORY) {
         let mut rig = Rig::try_open("killed", Reaction::Accept, &settings(Path::new(&directory), &[])).unwrap();
