@@ -15,6 +15,7 @@
 mod jsonl;
 mod nats;
 mod parquet;
+mod postgres;
 mod sqlite;
 mod store;
 mod writer;
@@ -36,7 +37,7 @@ const OVERHEAD: u64 = 16 << 20;
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Stores to measure [default: all there are programs for]
-    #[arg(value_parser = ["jsonl", "nats", "nats-jetstream", "parquet", "sqlite"])]
+    #[arg(value_parser = ["jsonl", "nats", "nats-jetstream", "parquet", "postgres", "sqlite"])]
     stores: Vec<String>,
     /// Batches of 4096 events in a round, few enough to find room in a queue
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
@@ -58,11 +59,12 @@ struct Arguments {
 /// What makes a store, if its programs are there.
 type Start = fn() -> Result<Box<dyn Store>, Missing>;
 
-const STORES: [(&str, Start); 5] = [
+const STORES: [(&str, Start); 6] = [
     ("jsonl", jsonl::start),
     ("nats", nats::start),
     ("nats-jetstream", nats::start_jetstream),
     ("parquet", parquet::start),
+    ("postgres", postgres::start),
     ("sqlite", sqlite::start),
 ];
 
