@@ -7,7 +7,7 @@
 //! counts. A round of theirs brings the rows of our first round, made ready before, into the same store, which is as empty.
 //! What the calls take meanwhile is what NIXL's flush thread waits.
 //!
-//! Then the store hangs, or is away, while four million events come, and the process says how much its memory grew by. A queue
+//! Then the store hangs, or is away, while six million events come, and the process says how much its memory grew by. A queue
 //! must not take more than its `QUEUE_BYTES`, and what it has in hand.
 //!
 //! `cargo run --release --bin stores`, from the folder `bench`.

@@ -17,8 +17,8 @@ use crate::store::{Store, run};
 /// Events of a batch.
 pub(crate) const BATCH: u64 = 4096;
 const GENERATION: Generation = Generation::V1_5;
-/// Batches that come while a store hangs.
-const FLOOD: u64 = 1000;
+/// Batches that come while a store hangs: more than a queue has room for.
+const FLOOD: u64 = 1500;
 
 /// What a round took.
 pub(crate) struct Round {
@@ -52,7 +52,8 @@ pub(crate) fn round(plugin: &Path, store: &dyn Store, batches: u64) -> anyhow::R
 /// Lets a store hang under a flood of events.
 pub(crate) fn flooded(plugin: &Path, store: &mut dyn Store) -> anyhow::Result<Flood> {
     let mut command = command(plugin, store)?;
-    // That events find no room is what it is about.
+    // That events find no room is what it is about, and that it is memory that bounds them.
+    command.env(format!("{}QUEUE_SIZE", prefix(store)), "1000000000");
     command.arg("--flood").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("it has a standard output")?).lines();
