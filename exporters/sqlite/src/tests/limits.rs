@@ -111,3 +111,31 @@ fn the_log_is_bounded_while_somebody_reads() {
     assert_eq!(ask::<i64>(&file, "SELECT value FROM events ORDER BY id DESC LIMIT 1").unwrap(), 449_999);
     totals(&file);
 }
+
+/// Two who read by turns, so that there always is one: the log is emptied between them, and nothing is held up.
+#[test]
+fn readers_by_turns_do_not_keep_the_log_from_being_emptied() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.db");
+    let mut host = open("a", &file, &[SIZE, OFF]);
+    host.export(&events(0..1));
+    await_events(&file, 1);
+    host.export(&events(1..450_000));
+    let readers = [0, 1].map(|_| Connection::open(&file).unwrap());
+    let begin = |reader: &Connection| {
+        reader.execute_batch("BEGIN").unwrap();
+        reader.query_row("SELECT value FROM events ORDER BY id DESC LIMIT 1", (), |row| row.get::<_, i64>(0)).unwrap()
+    };
+    begin(&readers[0]);
+    for turn in 1.. {
+        let last = begin(&readers[turn % 2]);
+        readers[(turn - 1) % 2].execute_batch("COMMIT").unwrap();
+        assert!(log_size(&file) < LIMIT + (2 << 20), "{}", log_size(&file));
+        if last == 449_999 {
+            break;
+        }
+    }
+    drop(readers);
+    host.close();
+    totals(&file);
+}
