@@ -101,11 +101,11 @@ fn the_log_is_bounded_while_somebody_reads() {
     until("a long log", || log_size(&file) > LIMIT);
     // Meanwhile it goes on trying, and so do others, which end without success.
     for _ in 0..3 {
-        let mut other = open("b", &file, &[SIZE, OFF, ("NIXL_TELEMETRY_SQLITE_SHUTDOWN_TIMEOUT", "300")]);
+        let mut other = open("b", &file, &[SIZE, OFF, ("NIXL_TELEMETRY_SQLITE_SHUTDOWN_TIMEOUT", "1000")]);
         other.export(&events(0..1));
         other.close();
     }
-    assert!(log_size(&file) < 2 * LIMIT, "{}", log_size(&file));
+    assert!(log_size(&file) < LIMIT + (2 << 20), "{}", log_size(&file));
     reader.execute_batch("COMMIT").unwrap();
     host.close();
     assert_eq!(ask::<i64>(&file, "SELECT value FROM events ORDER BY id DESC LIMIT 1").unwrap(), 449_999);
