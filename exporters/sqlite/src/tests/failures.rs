@@ -267,6 +267,12 @@ fn a_database_that_is_removed_while_a_process_reads_it_is_begun_anew() {
     host.export(&events(5000..9000));
     await_events(&file, 4000);
     assert_eq!(totals(&file), BTreeMap::from([("a".to_owned(), sum(5000..9000))]));
+    // As it would be found after a crash of all of them: without the memory they share.
+    let crashed = folder.path().join("crashed.db");
+    for ending in ["", "-wal"] {
+        fs::copy(format!("{}{ending}", file.display()), format!("{}{ending}", crashed.display())).unwrap();
+    }
+    assert_eq!(totals(&crashed), BTreeMap::from([("a".to_owned(), sum(5000..9000))]));
     assert_eq!(count("SELECT count(*) FROM events;"), "1000\n");
     drop(asks);
     assert!(reader.wait().unwrap().success());
