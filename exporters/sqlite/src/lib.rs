@@ -52,10 +52,11 @@ impl Sqlite {
     fn try_deliver(&mut self, batch: &Delivery<'_>) -> Result<(), error::Error> {
         let mut database = match self.database.take() {
             Some(database) if database.is_in_place() => database,
-            left => {
-                left.map(Database::leave);
+            Some(moved) => {
+                moved.leave();
                 Database::open(&self.options)?
             }
+            None => Database::open(&self.options)?,
         };
         database.deliver(batch)?;
         self.database = Some(database);

@@ -14,7 +14,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use super::*;
 
 /// What is kept as long as the obstacle is to stay.
-type Kept = Box<dyn Any>;
+type Kept = Option<Box<dyn Any>>;
 
 struct Obstacle {
     put: fn(&Path) -> Kept,
@@ -25,17 +25,16 @@ struct Obstacle {
 }
 
 /// A database of ours with three events.
-fn ours(file: &Path) -> Kept {
+fn ours(file: &Path) {
     let mut host = open("before", file, &[]);
     host.export(&events(0..3));
     host.close();
-    Box::new(())
 }
 
 fn execute(file: &Path, sql: &str) -> Kept {
     let connection = Connection::open(file).unwrap();
     connection.execute_batch(sql).unwrap();
-    Box::new(connection)
+    Some(Box::new(connection))
 }
 
 fn permit(path: &Path, mode: u32) {
@@ -49,7 +48,8 @@ fn remove(file: &Path) {
 const OBSTACLES: [Obstacle; 14] = [
     Obstacle {
         put: |file| {
-            Box::new(fs::write(file, "A text that is long enough to be taken for something. ".repeat(9)).unwrap())
+            fs::write(file, "A text that is long enough to be taken for something. ".repeat(9)).unwrap();
+            None
         },
         message: "file is not a database, expected a database that is whole, or none",
         remove,
@@ -81,19 +81,28 @@ const OBSTACLES: [Obstacle; 14] = [
         others: 0,
     },
     Obstacle {
-        put: |file| Box::new(symlink("elsewhere.db", file).unwrap()),
+        put: |file| {
+            symlink("elsewhere.db", file).unwrap();
+            None
+        },
         message: "is a symbolic link, expected the database itself",
         remove,
         others: 0,
     },
     Obstacle {
-        put: |file| Box::new(fs::create_dir(file).unwrap()),
+        put: |file| {
+            fs::create_dir(file).unwrap();
+            None
+        },
         message: "is a directory, a pipe, a socket or a device, expected a database",
         remove: |file| fs::remove_dir(file).unwrap(),
         others: 0,
     },
     Obstacle {
-        put: |file| Box::new(fs::remove_dir(file.parent().unwrap()).unwrap()),
+        put: |file| {
+            fs::remove_dir(file.parent().unwrap()).unwrap();
+            None
+        },
         message: "/folder does not exist, expected one that does",
         remove: |file| fs::create_dir(file.parent().unwrap()).unwrap(),
         others: 0,
@@ -112,7 +121,7 @@ const OBSTACLES: [Obstacle; 14] = [
             ours(file);
             let folder = File::open(file.parent().unwrap()).unwrap();
             folder.lock().unwrap();
-            Box::new(folder)
+            Some(Box::new(folder))
         },
         message: "its folder is locked by somebody else for more than 50 ms, expected a turn",
         remove: |_| {},
@@ -122,7 +131,7 @@ const OBSTACLES: [Obstacle; 14] = [
         put: |file| {
             ours(file);
             permit(file, 0o400);
-            Box::new(())
+            None
         },
         message: "may only be read, expected a database that can be written",
         remove: |file| permit(file, 0o600),
@@ -132,7 +141,7 @@ const OBSTACLES: [Obstacle; 14] = [
         put: |file| {
             ours(file);
             permit(file, 0o000);
-            Box::new(())
+            None
         },
         message: "unable to open database file",
         remove: |file| permit(file, 0o600),
@@ -141,7 +150,7 @@ const OBSTACLES: [Obstacle; 14] = [
     Obstacle {
         put: |file| {
             permit(file.parent().unwrap(), 0o500);
-            Box::new(())
+            None
         },
         message: "cannot be created: permission denied, expected a folder that can be written",
         remove: |file| permit(file.parent().unwrap(), 0o700),
@@ -151,7 +160,7 @@ const OBSTACLES: [Obstacle; 14] = [
         put: |file| {
             ours(file);
             permit(file.parent().unwrap(), 0o500);
-            Box::new(())
+            None
         },
         message: "expected that it can be read and written, and files be made beside it whose names end in -wal and -shm",
         remove: |file| permit(file.parent().unwrap(), 0o700),
@@ -162,7 +171,8 @@ const OBSTACLES: [Obstacle; 14] = [
             ours(file);
             let mut bytes = fs::read(file).unwrap();
             bytes[4096..].fill(0xaa);
-            Box::new(fs::write(file, bytes).unwrap())
+            fs::write(file, bytes).unwrap();
+            None
         },
         message: "database disk image is malformed, expected a database that is whole, or none",
         remove,
@@ -257,6 +267,12 @@ fn a_database_that_is_removed_while_a_process_reads_it_is_begun_anew() {
     host.export(&events(5000..9000));
     await_events(&file, 4000);
     assert_eq!(totals(&file), BTreeMap::from([("a".to_owned(), sum(5000..9000))]));
+    // As it would be found after a crash of all of them: without the memory they share.
+    let crashed = folder.path().join("crashed.db");
+    for ending in ["", "-wal"] {
+        fs::copy(format!("{}{ending}", file.display()), format!("{}{ending}", crashed.display())).unwrap();
+    }
+    assert_eq!(totals(&crashed), BTreeMap::from([("a".to_owned(), sum(5000..9000))]));
     assert_eq!(count("SELECT count(*) FROM events;"), "1000\n");
     drop(asks);
     assert!(reader.wait().unwrap().success());
