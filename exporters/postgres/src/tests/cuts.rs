@@ -48,14 +48,12 @@ fn wherever_it_is_cut_every_event_is_there_once() {
     // Whole batches are 21 KB there; back come the log-in, the agent's row, the kind's, and the end of a transaction.
     let there = (0..24_000).step_by(1997).map(|there| (there, usize::MAX));
     let back = (0..1300).step_by(97).map(|back| (usize::MAX, back));
-    let mut agents = 0;
-    for (there, back) in there.chain(back) {
+    for (agents, (there, back)) in (1..).zip(there.chain(back)) {
         let port = cut_first(database.server.port(), there, back).to_string();
         let url = database.url().replace(&database.server.port().to_string(), &port);
         let mut host = database.open("a", &[("URL", &url), ("RETRY_INITIAL_INTERVAL", "1")]);
         host.export(&events(0..EVENTS));
         host.close();
-        agents += 1;
         let [count, distinct, sum] = database.sums();
         let expected = sums_to(EVENTS).map(|sum| sum * agents);
         assert_eq!([count, distinct, sum], expected, "cut after {there} bytes there, {back} back");
