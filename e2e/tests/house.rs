@@ -68,6 +68,7 @@ fn the_edges_that_must_not_be_are_not() {
         assert_eq!(ours(&format!("nixl-telemetry-{package}")), [""; 0], "{package}");
     }
     assert_eq!(ours("nixl-telemetry-metrics"), ["nixl-telemetry-event"]);
+    assert_eq!(ours("nixl-telemetry-dial"), ["nixl-telemetry-log"]);
     assert_eq!(
         ours("nixl-telemetry-appender"),
         ["abi", "event", "log", "metrics", "sdk", "settings", "shm", "thread"]

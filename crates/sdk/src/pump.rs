@@ -68,6 +68,10 @@ impl<E: Exporter> Pump<E> {
         self.exporter.is_none()
     }
 
+    pub(crate) const fn exporter(&self) -> Option<&E> {
+        self.exporter.as_ref()
+    }
+
     /// Takes one event; if there is no room for it, those before it leave as a batch.
     ///
     /// Not earlier: a batch that is as big as the buffer leaves when it is closed, which is when its identity is known.

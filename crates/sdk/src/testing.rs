@@ -103,6 +103,11 @@ impl<E: Exporter> TestHost<E> {
         self.0.agent()
     }
 
+    /// The exporter itself, for what it tells besides; `None` once it has panicked.
+    pub const fn exporter(&self) -> Option<&E> {
+        self.0.exporter()
+    }
+
     /// Ends the exporter as a host does, and tells what became of the events.
     pub fn close(mut self) -> Counts {
         self.0.finish()

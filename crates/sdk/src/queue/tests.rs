@@ -173,7 +173,7 @@ fn what_has_half_of_the_room_waits_for_no_more() {
     for bound in [
         &[("QUEUE_SIZE", "10")][..],
         &[("QUEUE_BYTES", "500")],
-        &[("SPOOL_MAX_BYTES", "20000"), ("SPOOL_DIR", directory)],
+        &[("SPOOL_MAX_BYTES", "8200"), ("SPOOL_DIR", directory)],
     ] {
         let mut settings: Vec<_> = bound.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         settings.push(("BATCH_TIMEOUT", "3600000".to_owned()));

@@ -28,7 +28,20 @@
 //! | 4 | 1 if the host has exported it before |
 //! | 4, 4 | how many names and events |
 //! | | names: category, 4, length, 4, and text |
-//! | 24 each | events: kind, or index of a name, 4; 1 if it is an index, 4; value, 8; time in microseconds, 8 |
+//! | | events |
+//!
+//! An event takes as many bytes as its numbers need, five or six as a rule: what the host waits for is that they are copied.
+//!
+//! | bytes | |
+//! |---|---|
+//! | 1 | lengths, each from 0 to 8: of the value, low four bits, and of the time, high four |
+//! | 1 | twice the kind, or twice the index of a name and 1; 254 or 255 if that is from 127 |
+//! | 4 | the kind or index, if so |
+//! | | value |
+//! | | time in microseconds, as twice the difference from the event before, the first time from when the queue got it; |
+//! | | its complement if it is less |
+
+use std::ops::Range;
 
 use nixl_telemetry_event::Category;
 
@@ -42,17 +55,26 @@ const VERSION: u32 = 1;
 /// Bytes before those a record's checksum is of.
 pub(super) const PREFIX: usize = 8;
 
-/// Why a file is not a segment that can be read.
+/// Why a file of a spool, or a part of one, cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Broken {
+#[non_exhaustive]
+pub enum Broken {
+    /// It is something else.
     #[error("does not begin as a segment of a spool does: expected NIXLTLMS")]
     Magic,
+    /// It was written by another version of this crate.
     #[error("is a segment of version {0}: expected {VERSION}")]
     Version(u32),
+    /// It does not say whose it is.
     #[error("its header is damaged")]
     Header,
+    /// The record that begins at this byte is not what was written.
     #[error("its record at byte {0} is damaged")]
     Record(u64),
+    /// As many bytes at its end are what is left of a write that was not finished.
+    #[error("its last {0} bytes are no whole record")]
+    Torn(u64),
+    /// The system says so.
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }
@@ -136,14 +158,7 @@ pub(super) fn write(chunk: &Chunk, bytes: &mut Vec<u8>) {
         bytes.extend(length(name));
         bytes.extend(name.as_bytes());
     }
-    let events = bytes.len();
-    bytes.resize(events + EVENT * records.len(), 0);
-    for (bytes, record) in bytes[events..].as_chunks_mut::<EVENT>().0.iter_mut().zip(records) {
-        let code = u64::from(record.named) << 32 | u64::from(record.code);
-        bytes[..8].copy_from_slice(&code.to_le_bytes());
-        bytes[8..16].copy_from_slice(&record.value.to_le_bytes());
-        bytes[16..].copy_from_slice(&record.timestamp_us.to_le_bytes());
-    }
+    write_events(records, chunk.at_us, bytes);
     let body = &bytes[start + PREFIX..];
     let (len, sum) = (count(body.len()), crc32fast::hash(body).to_le_bytes());
     bytes[start..start + 4].copy_from_slice(&len);
@@ -165,21 +180,97 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Chunk, usize)> {
             Some((Category::from_code(category), reader.text(length)?))
         })
         .collect::<Option<Vec<_>>>()?;
-    let events = reader.bytes(EVENT.checked_mul(usize::try_from(events).ok()?)?)?;
-    let records = events.as_chunks::<EVENT>().0.iter().map(|bytes| {
-        let mut reader = Reader(bytes);
-        let (code, named) = (reader.u32()?, reader.u32()? != 0);
+    let mut records = Vec::with_capacity(usize::try_from(events).ok()?.min(reader.0.len() / LEAST));
+    let mut time = at_us;
+    for _ in 0..events {
+        let [lengths, code] = reader.array()?;
+        let (named, code) = match code {
+            LONG.. => (code == LONG + 1, reader.u32()?),
+            _ => (code & 1 == 1, u32::from(code / 2)),
+        };
         let is_known = !named || usize::try_from(code).is_ok_and(|code| code < names.len());
-        is_known.then_some(Record { code, named, value: reader.u64()?, timestamp_us: reader.u64()? })
-    });
-    let records = records.collect::<Option<Vec<_>>>()?;
+        let value = reader.number(lengths & 15).filter(|_| is_known)?;
+        let step = reader.number(lengths >> 4)?;
+        time = time.wrapping_add((step >> 1) ^ (step & 1).wrapping_neg());
+        records.push(Record { code, named, value, timestamp_us: time });
+    }
     let is_whole = reader.0.is_empty() && !records.is_empty();
     let sequence_fits = first.checked_add(records.len() as u64).is_some();
     let events = Buffer::of(records, names);
     (is_whole && sequence_fits).then_some((Chunk { first, at_us, is_repeated, events }, PREFIX + len))
 }
 
-const EVENT: usize = 24;
+/// The records of a segment, each with the bytes it is in.
+///
+/// What is damaged is told once, and passed over if its length leads to a sound record; otherwise nothing follows.
+#[derive(Clone, Debug)]
+pub(super) struct Walk<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// Begins behind the header of a segment.
+    pub(super) const fn new(bytes: &'a [u8], header: &Header) -> Self {
+        Self { bytes, at: header.len }
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<(Chunk, Range<u64>), Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (at, rest) = (self.at, self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?);
+        if let Some((chunk, len)) = read(rest) {
+            self.at += len;
+            return Some(Ok((chunk, at as u64..self.at as u64)));
+        }
+        let says = rest.first_chunk().map(|len| u32::from_le_bytes(*len) as usize);
+        let next = says.map(|len| at.saturating_add(PREFIX).saturating_add(len));
+        // What is left of the last write ends before its record does, or with it, or was never written.
+        let is_torn = next.is_none_or(|next| next >= self.bytes.len()) || rest.iter().all(|byte| *byte == 0);
+        let next = next.filter(|next| !is_torn && read(&self.bytes[*next..]).is_some());
+        self.at = next.unwrap_or(self.bytes.len());
+        Some(Err(if is_torn { Broken::Torn(rest.len() as u64) } else { Broken::Record(at as u64) }))
+    }
+}
+
+/// Least and most bytes of an event.
+const LEAST: usize = 2;
+const MOST: usize = LEAST + 4 + 8 + 8;
+/// The least code that does not fit into its byte, with the bit for a name.
+const LONG: u8 = 254;
+
+fn write_events(records: &[Record], mut time: u64, bytes: &mut Vec<u8>) {
+    let mut at = bytes.len();
+    // Room for the longest, and for what is written behind a short number and then written over.
+    bytes.resize(at + MOST * records.len() + 8, 0);
+    for Record { code, named, value, timestamp_us } in records {
+        let step = timestamp_us.wrapping_sub(time).cast_signed();
+        let step = (step << 1 ^ step >> 63).cast_unsigned();
+        time = *timestamp_us;
+        let lengths = [length_of(*value), length_of(step)];
+        let short = u8::try_from(*code).ok().filter(|code| *code < LONG / 2);
+        bytes[at] = lengths[0] | lengths[1] << 4;
+        bytes[at + 1] = short.map_or(LONG, |code| 2 * code) | u8::from(*named);
+        at += LEAST;
+        if short.is_none() {
+            bytes[at..at + 4].copy_from_slice(&code.to_le_bytes());
+            at += 4;
+        }
+        for (number, length) in [*value, step].into_iter().zip(lengths) {
+            bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            at += usize::from(length);
+        }
+    }
+    bytes.truncate(at);
+}
+
+/// Bytes a number needs.
+fn length_of(number: u64) -> u8 {
+    let [bytes, ..] = (u64::BITS - number.leading_zeros()).div_ceil(8).to_le_bytes();
+    bytes
+}
 
 fn length(text: &str) -> [u8; 4] {
     count(text.len())
@@ -208,6 +299,14 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// A number of so many bytes, at most 8.
+    fn number(&mut self, len: u8) -> Option<u64> {
+        let mut bytes = [0; 8];
+        let len = usize::from(len);
+        bytes.get_mut(..len)?.copy_from_slice(self.bytes(len)?);
+        Some(u64::from_le_bytes(bytes))
     }
 
     fn text(&mut self, len: u32) -> Option<String> {
@@ -245,6 +344,22 @@ mod tests {
     }
 
     #[test]
+    fn events_of_transfers_take_few_bytes() {
+        let mut events = Buffer::new();
+        for transfer in 0..1000 {
+            for (kind, value) in [(Kind::XFER_TIME, 96), (Kind::TX_BYTES, 65536), (Kind::TX_REQUESTS_NUM, 1)] {
+                events.push(&Event::new(kind, value).at(1_764_000_000_000_000 + transfer));
+            }
+        }
+        let mut bytes = Vec::new();
+        let chunk = Chunk { first: 0, at_us: 1_764_000_000_000_000, is_repeated: false, events };
+        write(&chunk, &mut bytes);
+        // Lengths, kind and value of each, and a byte for each new time.
+        assert_eq!(bytes.len(), PREFIX + 28 + 1000 * (3 + 5 + 3) + 999);
+        assert_eq!(super::read(&bytes).unwrap().0.events.iter().len(), 3000);
+    }
+
+    #[test]
     fn a_header_tells_whose_it_is() {
         let source = Source { origin: OriginId(7 << 100), agent: Agent::new("decode/0 ü") };
         let bytes = header(&source, 99);
@@ -268,7 +383,55 @@ mod tests {
         assert!(matches!(read_header(&bytes[..bytes.len() - 1]), Err(Broken::Header)));
     }
 
+    #[test]
+    fn what_is_damaged_is_passed_over_where_there_is_a_way() {
+        let mut record = Vec::new();
+        write(&chunk(), &mut record);
+        let len = record.len();
+        let walk = |bytes: &[u8]| -> Vec<String> {
+            let told = Walk { bytes, at: 0 }.map(|record| match record {
+                Ok((chunk, bytes)) => format!("{} at {}", chunk.len(), bytes.start / len as u64),
+                Err(error) => error.to_string(),
+            });
+            told.collect()
+        };
+        let three = record.repeat(3);
+        assert_eq!(walk(&three), ["4 at 0", "4 at 1", "4 at 2"]);
+        let damaged = |at: usize| {
+            let mut bytes = three.clone();
+            bytes[at] ^= 1;
+            walk(&bytes)
+        };
+        assert_eq!(damaged(len + 20), ["4 at 0", &format!("its record at byte {len} is damaged"), "4 at 2"]);
+        // Its length leads astray.
+        assert_eq!(damaged(0), ["its record at byte 0 is damaged"]);
+        let torn = |torn: usize| format!("its last {torn} bytes are no whole record");
+        assert_eq!(damaged(3 * len - 1), ["4 at 0", "4 at 1", &torn(len)]);
+        assert_eq!(walk(&three[..2 * len + 3]), ["4 at 0", "4 at 1", &torn(3)]);
+        assert_eq!(walk(&[&record[..], &[0; 100]].concat()), ["4 at 0", &torn(100)]);
+    }
+
     proptest! {
+        #[test]
+        fn whatever_is_written_is_read(
+            records in proptest::collection::vec((any::<u32>(), any::<bool>(), any::<u64>(), any::<u64>(), 0..64u32), 1..50),
+            at_us: u64,
+        ) {
+            let records: Vec<_> = records.into_iter().map(|(code, named, value, timestamp_us, shift)| Record {
+                code: if named { code % 300 } else { code >> (shift % 32) },
+                named,
+                value: value >> shift,
+                timestamp_us: if shift % 2 == 0 { at_us.wrapping_add(timestamp_us >> shift) } else { timestamp_us },
+            }).collect();
+            let names: Vec<_> = (0..300).map(|number| (Category::from_code(number), number.to_string())).collect();
+            let chunk = Chunk { first: 7, at_us, is_repeated: false, events: Buffer::of(records, names) };
+            let mut bytes = Vec::new();
+            write(&chunk, &mut bytes);
+            let (read, len) = super::read(&bytes).unwrap();
+            prop_assert_eq!(len, bytes.len());
+            prop_assert!(read.events.iter().eq(chunk.events.iter()));
+        }
+
         #[test]
         fn no_bytes_are_trusted(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), flip in any::<usize>()) {
             // Neither made-up ones, with a sum that fits,
