@@ -67,12 +67,14 @@ impl Postgres {
         self.bring_by(Session::open(&self.config)?, batch)
     }
 
-    /// By this session, which is kept if it is of more use.
+    /// By this session, which is kept if all went well.
     fn bring_by(&mut self, mut session: Session, batch: &Delivery<'_>) -> Result<(), Failure> {
         let result = session.deliver(batch);
         match &result {
             Ok(()) => self.session = Some(session),
-            Err(_) => session.close(),
+            Err(Failure::Server(_)) => session.close(),
+            // Whoever does not answer is not waited for again.
+            Err(_) => drop(session),
         }
         result
     }

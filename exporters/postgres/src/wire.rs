@@ -288,6 +288,7 @@ fn columns(row: &DataRowBody) -> io::Result<Row> {
 fn lost(error: io::Error, timeout: Duration) -> Failure {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::TimedOut(timeout),
+        kind @ io::ErrorKind::UnexpectedEof => Failure::Lost(io::Error::new(kind, "the server has closed it")),
         _ => Failure::Lost(error),
     }
 }

@@ -2,7 +2,7 @@
 
 //! What goes wrong at the server: told once, waited out, and nothing of it is lost or there twice.
 
-use std::process::Child;
+use std::process::{Child, Stdio};
 
 use super::victim::Victim;
 use super::*;
@@ -142,7 +142,7 @@ fn a_locked_table() {
         settings: &[],
         breaks: |database| {
             let sql = "BEGIN; LOCK TABLE nixl_events; CREATE TABLE is_locked (); SELECT pg_sleep(600)";
-            let child = database.server.psql_command("locked").args(["-c", sql]).spawn().unwrap();
+            let child = database.server.psql_command("locked").args(["-c", sql]).stderr(Stdio::null()).spawn().unwrap();
             let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
                          AND relation = 'nixl_events'::regclass";
             while database.psql(locks) != "1" {}
@@ -173,7 +173,7 @@ fn what_the_server_never_takes_is_refused_and_the_rest_goes_on() {
     victim.wait_for("delivers again");
     let log = victim.end();
     assert!(log.iter().any(|line| line.contains("10 events are lost: 10 refused")), "{log:?}");
-    let [lost] = [(10..20).sum::<u64>()];
+    let lost: u64 = (10..20).sum();
     assert_eq!(database.sums(), [20, 20, sums_to(30)[2] - lost]);
 }
 
@@ -202,7 +202,7 @@ fn a_server_that_is_down_then_up_then_restarted_then_killed() {
     assert_eq!((count("it is tried again"), count("delivers again")), (2, 2), "{log:?}");
 }
 
-/// The same batch, given twice to different sessions, while the first is still at it.
+/// A process that is killed while the server still is at its batch, and the one that finds the batch in the spool.
 #[test]
 fn who_comes_second_waits_and_finds_nothing_to_do() {
     let Some(database) = Database::shared("second") else { return };
@@ -213,7 +213,7 @@ fn who_comes_second_waits_and_finds_nothing_to_do() {
     while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(10) {}
     // What the victim copies waits for this lock; then the victim is gone, and its server process is not.
     let sql = "BEGIN; LOCK TABLE nixl_events; SELECT pg_sleep(600)";
-    let mut locker = database.server.psql_command("second").args(["-c", sql]).spawn().unwrap();
+    let mut locker = database.server.psql_command("second").args(["-c", sql]).stderr(Stdio::null()).spawn().unwrap();
     let waiting = |count: &str| {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'second' AND wait_event_type = 'Lock'";
         while database.psql(sql) != count {}

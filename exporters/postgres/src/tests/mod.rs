@@ -3,6 +3,7 @@
 //! The exporter and a real server, which is asked by `psql` what it has.
 
 mod chaos;
+mod cuts;
 mod faults;
 mod queries;
 mod security;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::*;
 
-const EVENTS: u64 = 4_000_000;
+const EVENTS: u64 = 2_000_000;
 const ROUNDS: usize = 5;
 
 #[test]
@@ -24,9 +24,9 @@ fn speed() {
         .collect();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("events.csv");
-    let mut rates = Vec::new();
-    for round in 0..ROUNDS {
-        let mut host = database.open("a", &[("QUEUE_OVERFLOW", "block:60000"), ("SHUTDOWN_TIMEOUT", "600000")]);
+    let exporting = |batch_size| {
+        let more = [("QUEUE_OVERFLOW", "block:60000"), ("SHUTDOWN_TIMEOUT", "600000"), ("BATCH_SIZE", batch_size)];
+        let mut host = database.open("a", &more);
         let (begin, mut left) = (Instant::now(), EVENTS);
         while left > 0 {
             let events = left.min(4096);
@@ -34,24 +34,31 @@ fn speed() {
             left -= events;
         }
         host.close();
-        let ours = begin.elapsed();
+        let time = begin.elapsed();
         assert_eq!(database.psql("SELECT count(*) FROM nixl_events"), EVENTS.to_string());
-        if round == 0 {
-            database.psql(&format!("\\copy nixl_events TO '{}' (FORMAT csv)", file.display()));
-        }
-        database.psql("TRUNCATE nixl_events");
+        time
+    };
+    exporting("65536");
+    database.psql(&format!("\\copy nixl_events TO '{}' (FORMAT csv)", file.display()));
+    let bytes = database.psql("SELECT pg_relation_size('nixl_events')");
+    println!("{:.1} bytes an event", bytes.parse::<f64>().unwrap() / EVENTS as f64);
+    let copying = || {
         let begin = Instant::now();
         database.psql(&format!("\\copy nixl_events FROM '{}' (FORMAT csv)", file.display()));
-        let copy = begin.elapsed();
-        database.psql("TRUNCATE nixl_events");
-        let rate = |time: std::time::Duration| EVENTS as f64 / time.as_secs_f64();
-        println!("{:.0} events/s, \\copy {:.0} rows/s, {:.2}", rate(ours), rate(copy), rate(ours) / rate(copy));
-        rates.push((rate(ours), rate(copy), rate(ours) / rate(copy)));
-    }
-    let median = |of: fn(&(f64, f64, f64)) -> f64| {
-        let mut numbers: Vec<f64> = rates.iter().map(of).collect();
-        numbers.sort_by(f64::total_cmp);
-        numbers[ROUNDS / 2]
+        begin.elapsed()
     };
-    println!("medians: {:.0}, {:.0}, {:.2}", median(|rate| rate.0), median(|rate| rate.1), median(|rate| rate.2));
+    // In turn, since the machine is not the same from one minute to the next.
+    let what = ["\\copy", "8192", "65536", "262144"];
+    let mut rates = [const { Vec::new() }; 4];
+    for _ in 0..ROUNDS {
+        for (what, rates) in what.iter().zip(&mut rates) {
+            database.psql("TRUNCATE nixl_events");
+            let time = if *what == "\\copy" { copying() } else { exporting(what) };
+            rates.push(EVENTS as f64 / time.as_secs_f64());
+        }
+    }
+    for (what, rates) in what.iter().zip(&mut rates) {
+        rates.sort_by(f64::total_cmp);
+        println!("{what}: {:.0} to {:.0}, median {:.0} events/s", rates[0], rates[ROUNDS - 1], rates[ROUNDS / 2]);
+    }
 }
