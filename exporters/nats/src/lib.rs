@@ -77,8 +77,10 @@ impl Sink for Nats {
 
     fn open(agent: &Agent, settings: &Settings) -> Result<Self, OpenError> {
         let config = Config::new(settings)?;
+        // It is part of a line, which is not to become too long.
+        let start: String = token(agent.name()).chars().take(100).collect();
         Ok(Self {
-            name: format!("nixl-telemetry {}@{}", token(agent.name()), agent.hostname()),
+            name: format!("nixl-telemetry {start}@{}", agent.hostname()),
             servers: config.servers.clone(),
             next_server: 0,
             session: None,

@@ -68,7 +68,8 @@ impl Session {
             let payload = &mut source.payload;
             payload.clear();
             let belongs = |number: u64, payload: &Payload| {
-                let is_next = number == first + payload.len() && (payload.len() == 0 || number % *message_size != 0);
+                let is_next =
+                    number == first + payload.len() && (payload.len() == 0 || !number.is_multiple_of(*message_size));
                 is_next && payload.size() <= limit
             };
             while let Some((_, event)) = events.next_if(|(number, _)| belongs(*number, payload)) {

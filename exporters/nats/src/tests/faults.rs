@@ -89,6 +89,24 @@ fn a_server_that_hangs() {
     heals(server, &short, "no answer within 1000 ms", |server| server.signal("CONT"));
 }
 
+/// What was under way on the connection that was given up reaches the stream, besides what is sent again.
+#[test]
+fn a_server_that_hangs_while_it_is_sent_something() {
+    let Some(server) = server("hangs under way", JETSTREAM) else { return };
+    let short =
+        [("JETSTREAM", "true"), STREAM, ("CONNECT_TIMEOUT", "1000"), ("ACK_TIMEOUT", "1000"), ("MESSAGE_SIZE", "100")];
+    let mut agent = Process::start(&server.url(), &short);
+    agent.export(0..1000);
+    agent.until("the first", |seen| seen.delivered == 1000);
+    server.signal("STOP");
+    agent.export(1000..9000);
+    agent.until_logged("it is tried again");
+    server.signal("CONT");
+    agent.until("everything", |seen| seen.delivered == 9000);
+    assert_once(&agent.close(), "no answer within 1000 ms");
+    assert_eq!(values(&stored(&server.url(), "NIXL")), (0..9000).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_server_with_too_many_connections() {
     let Some(server) = server("too many connections", &format!("{JETSTREAM}\nmax_connections: 1")) else { return };
