@@ -197,19 +197,22 @@ fn module_of(address: *const c_void) -> Option<Module> {
     }
 }
 
+/// The file that contains this code, by the path under which it was loaded.
+pub fn this_library() -> Option<PathBuf> {
+    Some(module_of(this_library as *const c_void)?.path)
+}
+
 /// Keeps the library that contains this code loaded until the process ends, whatever its host does.
 ///
 /// For libraries that start threads: a host up to 1.0.0 unmaps a plugin at the end even if an exporter was leaked.
 pub fn stay_loaded() {
-    let here = module_of(stay_loaded as *const c_void);
-    let path = here.and_then(|module| CString::new(module.path.into_os_string().into_vec()).ok());
-    if let Some(path) = path {
+    if let Some(path) = this_library().and_then(|path| CString::new(path.into_os_string().into_vec()).ok()) {
         std::mem::forget(Loaded::reference(path.as_ptr(), libc::RTLD_NODELETE));
     }
 }
 
 /// Paths of the loaded libraries called `libnixl.so*`.
-fn loaded_nixls() -> Vec<PathBuf> {
+pub fn loaded_nixls() -> Vec<PathBuf> {
     unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _size: usize, found: *mut c_void) -> libc::c_int {
         // SAFETY: the loader passes a live record; `found` is the vector below. Nothing here can panic but for lack
         // of memory, which aborts.

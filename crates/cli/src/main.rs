@@ -21,6 +21,7 @@ mod read;
 mod recover;
 mod rings;
 mod run;
+mod spool;
 mod stats;
 mod tail;
 mod top;
@@ -51,6 +52,7 @@ Examples:
   nixl-telemetry collect --consume --from /run/nixl --exporter csv
                                                  a sidecar: NIXL's ring files through exporters
   nixl-telemetry flight dump /var/lib/telemetry  what agents with the exporter flight did last
+  nixl-telemetry spool ls /var/lib/telemetry     what waits for databases and message buses
   nixl-telemetry demo --agent nixl               the same transfers through NIXL itself
   nixl-telemetry plugin inspect libtelemetry_exporter_csv.so";
 
@@ -73,6 +75,8 @@ enum Command {
     CollectStatus(collect::ask::Arguments),
     #[command(subcommand)]
     Flight(flight::Command),
+    #[command(subcommand)]
+    Spool(spool::Command),
 }
 
 /// About the NIXL of this machine.
@@ -100,5 +104,9 @@ fn main() -> ExitCode {
         Command::CollectStatus(arguments) => collect::ask::run(&arguments),
         Command::Flight(flight::Command::List(arguments)) => flight::list::run(&arguments),
         Command::Flight(flight::Command::Dump(arguments)) => flight::dump::run(&arguments),
+        Command::Spool(spool::Command::Ls(arguments)) => spool::ls::run(&arguments),
+        Command::Spool(spool::Command::Cat(arguments)) => spool::cat::run(&arguments),
+        Command::Spool(spool::Command::Replay(arguments)) => spool::replay::run(&arguments),
+        Command::Spool(spool::Command::Rm(arguments)) => spool::rm::run(&arguments),
     })
 }

@@ -29,11 +29,18 @@ fn every_command_explains_itself() {
     check(&["read"], &["--format", "--agent", "--event", "--since", "--consume", "Exit codes:"]);
     check(&["tail"], &["--format", "--agent", "--event", "--since", "--consume", "--quiet", "Ctrl-C", "Exit codes:"]);
     check(&["stats"], &["--json", "--agent", "--event", "p50, p90 and p99", "Exit codes:"]);
+    check(&["spool", "ls"], &["--sink", "--agent", "--format", "NIXL_TELEMETRY_POSTGRES_SPOOL_DIR", "Exit codes:"]);
+    check(&["spool", "cat"], &["--sink", "--agent", "--event", "--format", "origin and sequence", "Exit codes:"]);
+    check(&["spool", "replay"], &["--exporter", "--set", "--timeout", "Ctrl-C", "NIXL_PLUGIN_DIR", "Exit codes:"]);
+    check(&["spool", "rm"], &["--origin", "--agent", "--older-than", "--yes", "Exit codes:"]);
 }
 
 #[test]
 fn hidden_parts_stay_hidden() {
-    let out = run(&["demo", "--help"]).out + &run(&["plugin", "--help"]).out + &run(&["recover", "--help"]).out;
+    let out = run(&["demo", "--help"]).out
+        + &run(&["plugin", "--help"]).out
+        + &run(&["recover", "--help"]).out
+        + &run(&["spool", "replay", "--help"]).out;
     for hidden in ["--prepared", "--discard", "probe"] {
         assert!(!out.contains(hidden), "{hidden} in:\n{out}");
     }

@@ -10,7 +10,7 @@
 //! * [`Layout`] and [`layout`]: the four binary forms an event has had, side by side, from bytes to [`Event`] and back.
 //! * [`Generation`]: which layout, plugin API and ring version a release speaks.
 //! * [`json`]: the JSON form of an event; [`csv_field()`]: a field of a CSV row; [`fnmatch()`]: names by pattern, as NIXL's
-//!   allowlist has them; [`escape_file_name`]: the name of an agent as the name of a file.
+//!   allowlist has them; [`Allowlist`]: that list; [`escape_file_name`]: the name of an agent as the name of a file.
 //! * [`Total`], [`BatchId`], [`Memo`]: what this project's host and plugins tell each other besides events.
 //!
 //! One name means one thing in every release: old releases report errors as `NIXL_ERR_NOT_FOUND`, new ones as number
@@ -31,6 +31,7 @@
 
 #![forbid(unsafe_code)]
 
+mod allowlist;
 mod batch_id;
 mod category;
 mod csv_field;
@@ -45,6 +46,7 @@ mod memo;
 mod status;
 mod total;
 
+pub use allowlist::Allowlist;
 pub use batch_id::BatchId;
 pub use category::Category;
 pub use csv_field::csv_field;

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use nixl_telemetry_event::Generation;
+use nixl_telemetry_event::{Allowlist, Generation};
 use nixl_telemetry_loader::SearchPath;
 use nixl_telemetry_settings::Settings;
 
-use crate::allowlist::Allowlist;
 use crate::block::{self, SEGMENT, SEGMENT_WORDS, SEGMENTS};
 use crate::choose::{self, Context};
 use crate::clock::Clock;

@@ -150,11 +150,10 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::thread;
 
-    use nixl_telemetry_event::Kind;
+    use nixl_telemetry_event::{Allowlist, Kind};
 
     use super::*;
     use crate::Direction;
-    use crate::allowlist::Allowlist;
 
     #[test]
     fn losses_are_seen_as_a_whole() {

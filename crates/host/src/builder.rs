@@ -4,12 +4,11 @@ use std::fmt;
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nixl_telemetry_event::{Generation, Kind};
+use nixl_telemetry_event::{Allowlist, Generation, Kind};
 use nixl_telemetry_loader::SearchPath;
 use nixl_telemetry_log::{error, warn};
 use nixl_telemetry_settings::{Origin, Settings};
 
-use crate::allowlist::Allowlist;
 use crate::choose::{self, Context};
 use crate::clock::Clock;
 use crate::collector::Collector;

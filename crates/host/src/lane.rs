@@ -576,12 +576,11 @@ mod tests {
     use std::collections::VecDeque;
     use std::thread;
 
-    use nixl_telemetry_event::Kind;
+    use nixl_telemetry_event::{Allowlist, Kind};
     use proptest::prelude::*;
 
     use super::*;
     use crate::Direction;
-    use crate::allowlist::Allowlist;
     use crate::memory::PLENTY;
 
     /// More than any chunk.
@@ -846,10 +845,9 @@ mod tests {
 #[cfg(all(test, loom))]
 mod models {
     use loom::thread;
-    use nixl_telemetry_event::Kind;
+    use nixl_telemetry_event::{Allowlist, Kind};
 
     use super::*;
-    use crate::allowlist::Allowlist;
     use crate::memory::PLENTY;
 
     const NONE: Memory = Memory { budget: 0, ..PLENTY };

@@ -65,7 +65,6 @@
 #![forbid(unsafe_code)]
 
 mod abandoned;
-mod allowlist;
 mod block;
 mod budget;
 mod buffer;

@@ -18,10 +18,9 @@
 
 use std::sync::Arc;
 
-use nixl_telemetry_event::{Event, Kind};
+use nixl_telemetry_event::{Allowlist, Event, Kind};
 
 use crate::Direction;
-use crate::allowlist::Allowlist;
 use crate::totals::Totals;
 
 /// One slot of a ring.

@@ -9,12 +9,12 @@ use nixl_telemetry_log::warn;
 use nixl_telemetry_thread::Thread;
 
 use crate::Counts;
-use crate::allowlist::Allowlist;
 use crate::builder::Recipe;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::record::Record;
 use crate::staging::Staging;
+use nixl_telemetry_event::Allowlist;
 
 /// What a collector, its recorders and its flush thread have in common.
 pub(crate) struct Shared {

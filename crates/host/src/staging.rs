@@ -609,10 +609,9 @@ impl fmt::Debug for Staging {
 mod tests {
     use std::thread;
 
-    use nixl_telemetry_event::Kind;
+    use nixl_telemetry_event::{Allowlist, Kind};
 
     use super::*;
-    use crate::allowlist::Allowlist;
     use crate::memory::PLENTY;
 
     fn rules(interval: Duration) -> Rules {

@@ -186,7 +186,7 @@ fn free_path(ring: &Path, place: &Place<'_>) -> io::Result<PathBuf> {
     let now = SystemTime::now();
     let limit = DumpName::new(&recorder, now + AHEAD, place.reason).time;
     let dumps = DumpName::all(place.directory)?.into_iter().filter(|name| name.recorder == recorder);
-    let last = dumps.map(|name| name.time).filter(|time| *time < limit).next_back();
+    let last = dumps.map(|name| name.time).rfind(|time| *time < limit);
     let mut time = now;
     loop {
         let name = DumpName::new(&recorder, time, place.reason);

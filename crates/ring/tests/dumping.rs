@@ -81,7 +81,7 @@ fn the_newest_dump_has_the_last_name_whatever_was_removed() {
     let mut writer = Writer::create(folder.path(), "a", Options::default()).unwrap();
     let dumps = folder.path().join("dumps");
     for value in 0..20 {
-        writer.push(&events(value..value + 1));
+        let _ = writer.push(&events(value..value + 1));
         let made = writer.dump(&place(&dumps)).unwrap().path;
         let names = DumpName::all(&dumps).unwrap();
         assert_eq!(made.file_name().unwrap().to_str().unwrap(), names.last().unwrap().to_string());

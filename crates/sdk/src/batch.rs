@@ -73,12 +73,60 @@ impl<'a> Batch<'a> {
         self.buffer.iter()
     }
 
+    /// A copy of the events that outlives the call.
+    pub fn keep(&self) -> KeptBatch {
+        let id = self.id.map(|id| {
+            let kept = BatchId::new(id.origin(), id.number());
+            if id.is_repeated() { kept.repeated() } else { kept }
+        });
+        KeptBatch { buffer: self.buffer.part(0..self.len()), id }
+    }
+
     pub(crate) const fn buffer(&self) -> &'a Buffer {
         self.buffer
     }
 }
 
 impl<'a> IntoIterator for &Batch<'a> {
+    type Item = Event<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// The events of a [`Batch`] on their own, [kept](Batch::keep) for later or for another thread. 24 bytes an event, and the
+/// names of those that have one.
+#[derive(Debug)]
+pub struct KeptBatch {
+    buffer: Buffer,
+    id: Option<BatchId<'static>>,
+}
+
+impl KeptBatch {
+    /// Number of events, at least 1.
+    pub const fn len(&self) -> usize {
+        self.buffer.records.len()
+    }
+
+    /// Whether there are no events, which is never so.
+    pub const fn is_empty(&self) -> bool {
+        self.buffer.records.is_empty()
+    }
+
+    /// Which batch it was, where the host said so. Its memo is not kept: it is the exporter's that got the batch.
+    pub const fn id(&self) -> Option<BatchId<'static>> {
+        self.id
+    }
+
+    /// The events, in the order they were recorded, each with its timestamp.
+    pub fn iter(&self) -> Iter<'_> {
+        self.buffer.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a KeptBatch {
     type Item = Event<'a>;
     type IntoIter = Iter<'a>;
 
@@ -217,6 +265,8 @@ pub fn now_us() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use nixl_telemetry_event::MemoWords;
+
     use super::*;
 
     #[test]
@@ -243,9 +293,19 @@ mod tests {
         assert_eq!(batch.iter().collect::<Vec<_>>(), expected);
         assert_eq!((&batch).into_iter().len(), 5);
         assert_eq!(buffer.names.len(), 2);
+        let words = MemoWords::default();
+        let id = BatchId::new(7, 3).with_memo(&words).repeated();
+        let kept = [batch.keep(), Batch::new(&agent, &buffer, Some(id)).keep()];
 
         buffer.clear();
         assert_eq!((buffer.len(), buffer.names.len()), (0, 0));
+        for kept in &kept {
+            assert_eq!((kept.len(), kept.is_empty()), (5, false));
+            assert_eq!(kept.into_iter().collect::<Vec<_>>(), expected);
+        }
+        assert!(kept[0].id().is_none());
+        let id = kept[1].id().unwrap();
+        assert_eq!((id.origin(), id.number(), id.is_repeated(), id.memo().is_some()), (7, 3, true, false));
     }
 
     #[test]

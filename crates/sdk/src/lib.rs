@@ -99,7 +99,7 @@ pub use nixl_telemetry_settings::{
 pub use crate::{
     agent::Agent,
     backoff::{Backoff, chance},
-    batch::{Batch, Iter, now_us},
+    batch::{Batch, Iter, KeptBatch, now_us},
     exporter::{Error, Exporter},
     metrics::{Aggregated, MetricsExporter},
     pump::Counts,

@@ -10,6 +10,7 @@
 mod build;
 mod machine;
 mod nats;
+mod postgres;
 mod program;
 mod python;
 mod schema;
@@ -17,6 +18,7 @@ mod schema;
 pub use build::{artifact, compile_cpp, plugin, workspace_root};
 pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, prometheus, require};
 pub use nats::{NATS_PACKAGES, Nats};
+pub use postgres::Postgres;
 pub use program::{copy_program, nixl_reader};
 pub use python::python;
 pub use schema::{check_schema, event_schema};

@@ -133,7 +133,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         // In a program, an exporter that cannot be had is not worth failing for; here it is tried again.
         let strict = (ON_ERROR.name(), "fail");
         let given = arguments.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        return Err(again::start(iter::once("--prepared".into()), iter::once(strict).chain(given)));
+        return Err(again::start(1, iter::once("--prepared".into()), iter::once(strict).chain(given)));
     }
     let mode = if arguments.consume { Mode::Consume } else { Mode::Peek };
     for path in &arguments.from {

@@ -13,8 +13,9 @@ use anyhow::{Context as _, anyhow};
 /// that does not work.
 ///
 /// Exporters take their settings from the environment of their process, and only a new program can have another. It gets
-/// the arguments of this one, with `hidden` before them.
+/// the arguments of this one, with `hidden` behind the first `words`, which name the command.
 pub(crate) fn start(
+    words: usize,
     hidden: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
 ) -> anyhow::Error {
@@ -22,8 +23,7 @@ pub(crate) fn start(
         Ok(program) => program,
         Err(error) => return error,
     };
-    let mut given = env::args_os().skip(1);
-    let command = given.next().into_iter().chain(hidden).chain(given);
+    let command = env::args_os().skip(1).take(words).chain(hidden).chain(env::args_os().skip(1 + words));
     let error = Command::new(&program).args(command).envs(variables).exec();
     anyhow!(error).context(format!("cannot start {} again", program.display()))
 }

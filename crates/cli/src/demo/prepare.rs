@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let mut environment = Environment::default();
     let outcome = fill(arguments, &mut environment).and_then(|()| {
         let hidden = iter::once("--prepared".into()).chain(environment.arguments.iter().cloned());
-        Err(again::start(hidden, &environment.variables))
+        Err(again::start(1, hidden, &environment.variables))
     });
     for path in &environment.made {
         super::session::discard(path);

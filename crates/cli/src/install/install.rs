@@ -55,7 +55,8 @@ Examples:
   nixl-telemetry install csv --as prometheus --replace --dry-run";
 
 /// The exporters of this project: what else lies beside the program, an example say, is installed by name only.
-const EXPORTERS: [&str; 7] = ["csv", "flight", "jsonl", "nats", "otlp", "prometheus", "prometheus_mp"];
+const EXPORTERS: [&str; 11] =
+    ["csv", "flight", "jsonl", "nats", "otlp", "parquet", "postgres", "prometheus", "prometheus_mp", "sqlite", "tee"];
 
 /// Names NIXL has itself, so that it never looks for their files.
 const BUILT_IN: [&str; 2] = ["BUFFER", "NOP"];

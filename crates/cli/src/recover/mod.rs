@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         // In a program, an exporter that cannot be had is not worth failing for; here nothing is lost if it fails.
         let strict = (ON_ERROR.name(), "fail");
         let given = arguments.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        return Err(again::start(iter::once("--prepared".into()), iter::once(strict).chain(given)));
+        return Err(again::start(1, iter::once("--prepared".into()), iter::once(strict).chain(given)));
     }
     let (found, unreadable) = list::journals(&arguments.paths);
     let mut report = Report::new(arguments.json, arguments.dry_run);

@@ -39,7 +39,7 @@ pub(crate) struct Printer<'a> {
 
 /// How the events of one agent are written.
 #[derive(Debug)]
-enum Form {
+pub(crate) enum Form {
     Text { agent: String },
     Json(json::Writer),
     Csv(csv::Writer),
@@ -112,7 +112,7 @@ impl<'a> Printer<'a> {
 }
 
 impl Form {
-    fn new(format: Format, agent: &str) -> Self {
+    pub(crate) fn new(format: Format, agent: &str) -> Self {
         match format {
             Format::Text => Self::Text { agent: human::line(agent) },
             Format::Json => Self::Json(json::Writer::new(agent)),

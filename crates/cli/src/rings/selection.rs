@@ -32,6 +32,11 @@ impl Agents {
     pub(crate) fn wants(&self, name: &str) -> bool {
         fits(&self.agent, name)
     }
+
+    /// Whether all agents are wanted.
+    pub(crate) fn wants_all(&self) -> bool {
+        self.agent.is_empty()
+    }
 }
 
 impl Selection {
@@ -42,7 +47,7 @@ impl Selection {
 
     /// Whether all agents are wanted.
     pub(crate) fn wants_every_agent(&self) -> bool {
-        self.agents.agent.is_empty()
+        self.agents.wants_all()
     }
 
     /// Whether all events are wanted, so that none has to be asked about.

@@ -102,13 +102,16 @@ use std::time::{Duration, Instant};
 use nixl_telemetry_log as log;
 use nixl_telemetry_settings::{Describe, Settings};
 
-pub use crate::queue::delivery::{Delivery, Iter, OriginId};
 use crate::queue::{
     buffer::{Put, Shared},
     deliver::Courier,
     delivery::Source,
     settings::{Config, Named},
     spool::Spool,
+};
+pub use crate::queue::{
+    delivery::{Delivery, Iter, OriginId},
+    spool::spools,
 };
 use crate::{Agent, Batch, Error, Exporter, Worker};
 
@@ -129,6 +132,9 @@ pub trait Sink: Sized + Send + 'static {
 
     /// The default of `BATCH_TIMEOUT`, in milliseconds.
     const BATCH_TIMEOUT: &'static str = "200";
+
+    /// The default of `QUEUE_SIZE`. Half of it is delivered whatever `BATCH_SIZE` says.
+    const QUEUE_SIZE: &'static str = "1000000";
 
     /// The default of `QUEUE_BYTES`. An event takes 24 bytes, twice that while a batch of the host is small.
     const QUEUE_BYTES: &'static str = "33554432";
@@ -289,7 +295,8 @@ impl<S: Sink> Exporter for Queued<S> {
         let (name, max_age) =
             (format!("queue {} of agent {}", S::NAME, agent.name()), spool.as_ref().and_then(|spool| spool.max_age));
         let source = Arc::new(Source { origin: OriginId::new(), agent: agent.clone() });
-        let spool = spool.map(|config| Spool::open(&config, S::NAME, Arc::clone(&source))).transpose()?;
+        let spool =
+            spool.map(|config| Spool::open(&config, limits.batch_size, S::NAME, Arc::clone(&source))).transpose()?;
         let queue = Arc::new(Shared::new(name, limits, max_age, source, spool));
         let mut courier = Courier::new(sink, Arc::clone(&queue), agent.clone(), backoff);
         let thread = format!("nixl-tlm-{}", S::NAME.to_ascii_lowercase());

@@ -135,7 +135,7 @@ macro_rules! name_of {
 }
 
 settings! {
-    QUEUE_SIZE: u64 = "1000000", "Events that may wait in memory for the sink.", check("a number from 1", |events| *events > 0);
+    QUEUE_SIZE: u64 = (S::QUEUE_SIZE), "Events that may wait in memory for the sink.", check("a number from 1", |events| *events > 0);
     QUEUE_BYTES: u64 = (S::QUEUE_BYTES), "Memory that may be taken by what waits.", unit("bytes");
     QUEUE_OVERFLOW: Overflow = "drop_newest",
         "What gives way when there is no room: drop_newest, drop_oldest, or block:MS, with which the host waits up to so many \

@@ -18,6 +18,7 @@
 //! (`takeover.rs`), delivers it under its origin and numbers, and removes it.
 
 mod record;
+pub mod spools;
 mod takeover;
 mod trail;
 
@@ -35,6 +36,7 @@ use crate::queue::delivery::{Chunk, Source};
 use crate::queue::settings::SpoolConfig;
 
 pub(super) use takeover::Home;
+use trail::Most;
 pub(super) use trail::{Place, Trail};
 
 /// The spool of one queue: what its own agent did, and before that, what others left behind.
@@ -67,11 +69,16 @@ pub(super) enum NotAppended {
 }
 
 impl Spool {
-    /// The spool of a new agent.
+    /// The spool of a new agent, which is delivered in batches of so many events at most.
     ///
     /// # Errors
     /// If there is no such directory, or others may write into it.
-    pub(super) fn open(config: &SpoolConfig, sink: &str, source: Arc<Source>) -> Result<Self, Error> {
+    pub(super) fn open(
+        config: &SpoolConfig,
+        batch_size: usize,
+        sink: &str,
+        source: Arc<Source>,
+    ) -> Result<Self, Error> {
         let SpoolConfig { directory, max_bytes, fsync, .. } = config;
         let refused =
             |why: &dyn std::fmt::Display| format!("NIXL_TELEMETRY_{sink}_SPOOL_DIR is {}: {why}", directory.display());
@@ -80,7 +87,8 @@ impl Spool {
             _ => check_private(directory).map_err(|error| refused(&error))?,
         }
         let home = Home::new(directory.clone(), sink);
-        let own = Trail::create(&home, source, segment_bytes(*max_bytes), *fsync).map_err(|error| refused(&error))?;
+        let own = Trail::create(&home, source, most(*max_bytes, batch_size as u64), *fsync)
+            .map_err(|error| refused(&error))?;
         let (adopted, scratch) = (VecDeque::new(), Vec::new());
         Ok(Self { home, adopted, own, max_bytes: *max_bytes, scratch, is_broken: false })
     }
@@ -195,7 +203,32 @@ impl Spool {
     }
 }
 
-/// How long a file becomes: short enough that what is delivered makes room soon, and what gives way is not much at once.
-fn segment_bytes(max_bytes: u64) -> u64 {
-    (max_bytes / 8).clamp(4 << 10, 8 << 20)
+/// How long a file becomes: short enough that what is delivered makes room soon, and what gives way is not much at once. What
+/// is delivered at once comes from one file; so those of a sink with large batches are as large as these.
+fn most(max_bytes: u64, batch_size: u64) -> Most {
+    const SHORT: u64 = 8 << 20;
+    // Of an event, with its share in the record of a small batch.
+    const EVENT: u64 = 48;
+    let of_a_batch = batch_size.saturating_mul(EVENT);
+    let bytes = (max_bytes / 8).clamp(4 << 10, SHORT.max(of_a_batch));
+    Most { bytes, events: if of_a_batch > SHORT { batch_size } else { u64::MAX } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_short_or_a_batch() {
+        let most = |max_bytes, batch_size| {
+            let Most { bytes, events } = most(max_bytes, batch_size);
+            (bytes, events)
+        };
+        assert_eq!(most(1 << 30, 8192), (8 << 20, u64::MAX));
+        assert_eq!(most(1 << 20, 8192), (1 << 17, u64::MAX));
+        assert_eq!(most(0, 8192), (4096, u64::MAX));
+        assert_eq!(most(1 << 30, 1_000_000), (48_000_000, 1_000_000));
+        assert_eq!(most(100 << 20, 1_000_000), ((100 << 20) / 8, 1_000_000));
+        assert_eq!(most(u64::MAX, u64::MAX), (u64::MAX / 8, u64::MAX));
+    }
 }

@@ -41,6 +41,8 @@
 //! | | time in microseconds, as twice the difference from the event before, the first time from when the queue got it; |
 //! | | its complement if it is less |
 
+use std::ops::Range;
+
 use nixl_telemetry_event::Category;
 
 use crate::Agent;
@@ -53,17 +55,26 @@ const VERSION: u32 = 1;
 /// Bytes before those a record's checksum is of.
 pub(super) const PREFIX: usize = 8;
 
-/// Why a file is not a segment that can be read.
+/// Why a file of a spool, or a part of one, cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Broken {
+#[non_exhaustive]
+pub enum Broken {
+    /// It is something else.
     #[error("does not begin as a segment of a spool does: expected NIXLTLMS")]
     Magic,
+    /// It was written by another version of this crate.
     #[error("is a segment of version {0}: expected {VERSION}")]
     Version(u32),
+    /// It does not say whose it is.
     #[error("its header is damaged")]
     Header,
+    /// The record that begins at this byte is not what was written.
     #[error("its record at byte {0} is damaged")]
     Record(u64),
+    /// As many bytes at its end are what is left of a write that was not finished.
+    #[error("its last {0} bytes are no whole record")]
+    Torn(u64),
+    /// The system says so.
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }
@@ -187,6 +198,41 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Chunk, usize)> {
     let sequence_fits = first.checked_add(records.len() as u64).is_some();
     let events = Buffer::of(records, names);
     (is_whole && sequence_fits).then_some((Chunk { first, at_us, is_repeated, events }, PREFIX + len))
+}
+
+/// The records of a segment, each with the bytes it is in.
+///
+/// What is damaged is told once, and passed over if its length leads to a sound record; otherwise nothing follows.
+#[derive(Clone, Debug)]
+pub(super) struct Walk<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// Begins behind the header of a segment.
+    pub(super) const fn new(bytes: &'a [u8], header: &Header) -> Self {
+        Self { bytes, at: header.len }
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<(Chunk, Range<u64>), Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (at, rest) = (self.at, self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?);
+        if let Some((chunk, len)) = read(rest) {
+            self.at += len;
+            return Some(Ok((chunk, at as u64..self.at as u64)));
+        }
+        let says = rest.first_chunk().map(|len| u32::from_le_bytes(*len) as usize);
+        let next = says.map(|len| at.saturating_add(PREFIX).saturating_add(len));
+        // What is left of the last write ends before its record does, or with it, or was never written.
+        let is_torn = next.is_none_or(|next| next >= self.bytes.len()) || rest.iter().all(|byte| *byte == 0);
+        let next = next.filter(|next| !is_torn && read(&self.bytes[*next..]).is_some());
+        self.at = next.unwrap_or(self.bytes.len());
+        Some(Err(if is_torn { Broken::Torn(rest.len() as u64) } else { Broken::Record(at as u64) }))
+    }
 }
 
 /// Least and most bytes of an event.
@@ -335,6 +381,34 @@ mod tests {
             assert_eq!(damaged(at), "its header is damaged", "{at}");
         }
         assert!(matches!(read_header(&bytes[..bytes.len() - 1]), Err(Broken::Header)));
+    }
+
+    #[test]
+    fn what_is_damaged_is_passed_over_where_there_is_a_way() {
+        let mut record = Vec::new();
+        write(&chunk(), &mut record);
+        let len = record.len();
+        let walk = |bytes: &[u8]| -> Vec<String> {
+            let told = Walk { bytes, at: 0 }.map(|record| match record {
+                Ok((chunk, bytes)) => format!("{} at {}", chunk.len(), bytes.start / len as u64),
+                Err(error) => error.to_string(),
+            });
+            told.collect()
+        };
+        let three = record.repeat(3);
+        assert_eq!(walk(&three), ["4 at 0", "4 at 1", "4 at 2"]);
+        let damaged = |at: usize| {
+            let mut bytes = three.clone();
+            bytes[at] ^= 1;
+            walk(&bytes)
+        };
+        assert_eq!(damaged(len + 20), ["4 at 0", &format!("its record at byte {len} is damaged"), "4 at 2"]);
+        // Its length leads astray.
+        assert_eq!(damaged(0), ["its record at byte 0 is damaged"]);
+        let torn = |torn: usize| format!("its last {torn} bytes are no whole record");
+        assert_eq!(damaged(3 * len - 1), ["4 at 0", "4 at 1", &torn(len)]);
+        assert_eq!(walk(&three[..2 * len + 3]), ["4 at 0", "4 at 1", &torn(3)]);
+        assert_eq!(walk(&[&record[..], &[0; 100]].concat()), ["4 at 0", &torn(100)]);
     }
 
     proptest! {

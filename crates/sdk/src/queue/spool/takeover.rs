@@ -11,7 +11,7 @@ use std::{fs, thread};
 
 use nixl_telemetry_log as log;
 
-use super::record::{self, Broken, Header, PREFIX};
+use super::record::{self, Broken, Header, Walk};
 use super::trail::{Mark, Segment, Trail, open};
 use crate::Agent;
 use crate::queue::delivery::OriginId;
@@ -31,12 +31,38 @@ pub(super) struct Claim {
     is_for_ever: bool,
 }
 
+/// The origins of files, with the first numbers of their segments.
+pub(super) type Origins = BTreeMap<OriginId, BTreeSet<u64>>;
+
 /// Origins that are delivered in this process, or that it has looked at and left alone.
 static CLAIMED: Mutex<BTreeSet<OriginId>> = Mutex::new(BTreeSet::new());
 
 impl Home {
     pub(super) fn new(directory: PathBuf, sink: &str) -> Self {
         Self { directory, exporter: sink.to_ascii_lowercase() }
+    }
+
+    /// The homes of all sinks whose files are in a directory, with their origins and the first numbers of their segments.
+    pub(super) fn all(directory: &Path) -> io::Result<Vec<(Self, Origins)>> {
+        let mut homes = BTreeMap::<String, Origins>::new();
+        for entry in fs::read_dir(directory)? {
+            let name = entry?.file_name();
+            let Some((sink, name)) = name.to_str().and_then(|name| Some((name.split_once('.')?.0, name))) else {
+                continue;
+            };
+            let is_sink = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+            if sink.bytes().all(is_sink)
+                && let Some((origin, first)) = Self::new(directory.to_owned(), sink).parse(name)
+            {
+                homes.entry(sink.to_owned()).or_default().entry(origin).or_default().extend(first);
+            }
+        }
+        Ok(homes.into_iter().map(|(sink, origins)| (Self::new(directory.to_owned(), &sink), origins)).collect())
+    }
+
+    /// The sink's name as its files have it, in small letters.
+    pub(super) fn exporter(&self) -> &str {
+        &self.exporter
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -72,8 +98,8 @@ impl Home {
     }
 
     /// The origins of all files, with the first numbers of their segments.
-    fn origins(&self) -> io::Result<BTreeMap<OriginId, BTreeSet<u64>>> {
-        let mut origins = BTreeMap::<_, BTreeSet<u64>>::new();
+    fn origins(&self) -> io::Result<Origins> {
+        let mut origins = Origins::new();
         for entry in fs::read_dir(&self.directory)? {
             let name = entry?.file_name();
             if let Some((origin, first)) = name.to_str().and_then(|name| self.parse(name)) {
@@ -133,40 +159,26 @@ fn read_segment(
     delivered: u64,
     is_last: bool,
 ) -> Result<(Header, Segment), Broken> {
-    let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes)?;
-    let header = record::read_header(&bytes)?;
+    let mut all = Vec::new();
+    open(path)?.read_to_end(&mut all)?;
+    let header = record::read_header(&all)?;
     if header.origin != origin || header.first != first {
         return Err(Broken::Header);
     }
-    let mut at = header.len;
-    let (mut start, mut events) = (at, first..first);
-    while at < bytes.len() {
-        match record::read(&bytes[at..]) {
-            Some((chunk, len)) if chunk.first == events.end => {
-                at += len;
-                events.end = chunk.end();
+    let (mut events, mut bytes) = (first..first, header.len as u64..header.len as u64);
+    for record in Walk::new(&all, &header) {
+        match record {
+            Ok((chunk, place)) if chunk.first == events.end => {
+                (events.end, bytes.end) = (chunk.end(), place.end);
                 if chunk.end() <= delivered {
-                    (start, events.start) = (at, chunk.end());
+                    (events.start, bytes.start) = (events.end, bytes.end);
                 }
             }
-            _ if is_last && is_torn(&bytes[at..]) => {
-                log::info!("{}: its last {} bytes are no whole record", path.display(), bytes.len() - at);
-                break;
-            }
-            _ => return Err(Broken::Record(at as u64)),
+            Err(torn @ Broken::Torn(_)) if is_last => log::info!("{}: {torn}", path.display()),
+            _ => return Err(Broken::Record(bytes.end)),
         }
     }
-    let segment = Segment { path: path.to_owned(), events, bytes: start as u64..at as u64 };
-    Ok((header, segment))
-}
-
-/// Whether these bytes can be what is left of the last write: they end before the record does, or with it, or were never
-/// written.
-fn is_torn(rest: &[u8]) -> bool {
-    let says = rest.first_chunk().map(|len| u32::from_le_bytes(*len));
-    let ends_early = says.is_none_or(|len| u64::from(len) + PREFIX as u64 >= rest.len() as u64);
-    ends_early || rest.iter().all(|byte| *byte == 0)
+    Ok((header, Segment { path: path.to_owned(), events, bytes }))
 }
 
 impl Claim {

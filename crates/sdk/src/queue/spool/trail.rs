@@ -26,7 +26,7 @@ pub(in crate::queue) struct Trail {
     segments: VecDeque<Segment>,
     /// The last segment, while it is written.
     writer: Option<File>,
-    segment_bytes: u64,
+    most: Most,
     fsync: Fsync,
     header_bytes: u64,
     is_recovered: bool,
@@ -34,6 +34,14 @@ pub(in crate::queue) struct Trail {
     has_left: bool,
     /// Dropped after the lock.
     claim: Claim,
+}
+
+/// When a segment is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Most {
+    pub(super) bytes: u64,
+    /// That wait in it: those that have been delivered do not count.
+    pub(super) events: u64,
 }
 
 /// A file of records.
@@ -67,7 +75,7 @@ pub(in crate::queue) struct Place {
 
 impl Trail {
     /// An empty one, of which there is the lock.
-    pub(super) fn create(home: &Home, source: Arc<Source>, segment_bytes: u64, fsync: Fsync) -> io::Result<Self> {
+    pub(super) fn create(home: &Home, source: Arc<Source>, most: Most, fsync: Fsync) -> io::Result<Self> {
         let claim = Claim::of(source.origin).ok_or(io::ErrorKind::WouldBlock)?;
         let mark = Mark::create(home.lock_path(source.origin))?.ok_or(io::ErrorKind::WouldBlock)?;
         let header_bytes = record::header(&source, 0).len() as u64;
@@ -77,7 +85,7 @@ impl Trail {
             mark,
             segments: VecDeque::new(),
             writer: None,
-            segment_bytes,
+            most,
             fsync,
             header_bytes,
             is_recovered: false,
@@ -101,7 +109,7 @@ impl Trail {
             mark,
             segments,
             writer: None,
-            segment_bytes: 0,
+            most: Most { bytes: 0, events: 0 },
             fsync: Fsync::Never,
             header_bytes: 0,
             is_recovered: true,
@@ -134,7 +142,9 @@ impl Trail {
     /// Writes records of these events.
     pub(super) fn append(&mut self, records: &[u8], events: Range<u64>) -> io::Result<()> {
         let is_next = self.segments.back().is_some_and(|last| {
-            last.events.end == events.start && last.bytes.end + records.len() as u64 <= self.segment_bytes
+            last.events.end == events.start
+                && last.bytes.end + records.len() as u64 <= self.most.bytes
+                && events.end - last.events.start <= self.most.events
         });
         if !is_next {
             self.end_segment()?;
@@ -291,12 +301,7 @@ impl Mark {
 
     /// The number of the first event that has not been delivered. 0 if there is none: then everything comes again.
     pub(super) fn read(&self) -> u64 {
-        let mut bytes = [[0; 8]; 2];
-        if self.file.read_exact_at(bytes.as_flattened_mut(), 0).is_err() {
-            return 0;
-        }
-        let [next, check] = bytes.map(u64::from_le_bytes);
-        if next == !check { next } else { 0 }
+        next_of(&self.file)
     }
 
     fn write(&self, next: u64) {
@@ -338,6 +343,16 @@ impl Place {
         }
         if chunks.is_empty() { Err(Broken::Record(offset)) } else { Ok((chunks, offset)) }
     }
+}
+
+/// What a mark's file says.
+pub(super) fn next_of(file: &File) -> u64 {
+    let mut bytes = [[0; 8]; 2];
+    if file.read_exact_at(bytes.as_flattened_mut(), 0).is_err() {
+        return 0;
+    }
+    let [next, check] = bytes.map(u64::from_le_bytes);
+    if next == !check { next } else { 0 }
 }
 
 /// Opens a file for reading, and follows no link.

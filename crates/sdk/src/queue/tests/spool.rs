@@ -11,7 +11,10 @@ use nixl_telemetry_event::Event;
 
 use super::all;
 use super::model::{Reaction, Rig, events, plain};
-use crate::queue::QueueCounts;
+use crate::queue::{
+    QueueCounts,
+    spools::{self, Contents},
+};
 
 /// The test binary is the program that is killed: these say what it does.
 const DIRECTORY: &str = "SDK_TEST_SPOOL";
@@ -73,6 +76,21 @@ fn what_is_delivered_leaves_no_file() {
 }
 
 #[test]
+fn large_batches_come_from_the_disk_as_large() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = [("BATCH_SIZE", "250000"), ("BATCH_TIMEOUT", "3600000"), ("SHUTDOWN_TIMEOUT", "60000")];
+    let mut rig = Rig::open(&settings(folder.path(), &more));
+    let batch = events(4096);
+    for _ in 0..124 {
+        rig.export(&batch).unwrap();
+    }
+    rig.close().unwrap();
+    let sizes: Vec<_> = rig.sink.seen().iter().map(|seen| seen.events.len()).collect();
+    // As many whole batches of the host as fit into 250000.
+    assert_eq!(sizes, [61 * 4096, 61 * 4096, 2 * 4096]);
+}
+
+#[test]
 fn a_kill_loses_nothing_and_says_what_may_come_twice() {
     if let Some(directory) = std::env::var_os(DIRECTORY) {
         let mut rig = Rig::try_open("killed", Reaction::Accept, &settings(Path::new(&directory), &[])).unwrap();
@@ -126,6 +144,52 @@ fn a_spool_whose_process_lives_is_left_to_it() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     rig.sink.release();
     rig.until(|counts| counts.delivered == 10);
+}
+
+#[test]
+fn a_spool_is_seen_from_outside_and_removed_only_if_nobody_has_it() {
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let [living] = &spools::find(Path::new(&directory)).unwrap()[..] else { panic!("one spool") };
+        assert!(living.writer().unwrap().is_some_and(|process| process > 0) && !living.remove().unwrap());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&settings(folder.path(), &[("BATCH_SIZE", "10")]));
+    rig.sink.always(Reaction::Hang);
+    for name in ["model.lock", "other.x.lock", "Model.00000000000000000000000000000001.lock", "x"] {
+        fs::write(folder.path().join(name), "of somebody else").unwrap();
+    }
+    rig.export(&events(10)).unwrap();
+    rig.export(&events(5)).unwrap();
+    rig.sink.until(|seen| seen.len() == 1);
+    let other = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "queue::tests::spool::a_spool_is_seen_from_outside_and_removed_only_if_nobody_has_it"])
+        .env(DIRECTORY, folder.path())
+        .output();
+    assert!(other.as_ref().is_ok_and(|output| output.status.success()), "{other:?}");
+
+    let [spool] = &spools::find(folder.path()).unwrap()[..] else { panic!("one spool") };
+    let progress = spool.progress().unwrap();
+    assert_eq!((spool.sink(), spool.segments().len(), progress.next()), ("model", 1, 0));
+    let contents = Contents::read(&spool.segments()[0]).unwrap();
+    assert_eq!((contents.origin(), contents.agent()), (spool.origin(), rig.agent.name()));
+    assert_eq!((contents.pid(), contents.hostname()), (rig.agent.pid(), rig.agent.hostname()));
+    let records: Vec<_> = contents.records().map(Result::unwrap).collect();
+    let told: Vec<_> = records.iter().map(|record| (record.sequence(), record.len())).collect();
+    assert_eq!(told, [(0, 10), (10, 5)]);
+    let seen: Vec<_> = records[0].events().map(|event| plain(&event)).collect();
+    assert_eq!(seen, events(10).iter().map(plain).collect::<Vec<_>>());
+
+    rig.sink.release();
+    rig.until(|counts| counts.delivered == 15);
+    assert_eq!(progress.next(), 15);
+    rig.close().unwrap();
+    assert!(spools::find(folder.path()).unwrap().is_empty());
+    leave(folder.path());
+    let [dead] = &spools::find(folder.path()).unwrap()[..] else { panic!("one spool") };
+    assert_eq!(dead.writer().unwrap(), None);
+    assert!(dead.remove().unwrap());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "the others' files");
 }
 
 #[test]

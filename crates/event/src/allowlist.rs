@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Which events are recorded at all.
+use crate::{Event, Kind, Name, fnmatch};
 
-use nixl_telemetry_event::{Kind, fnmatch};
-
-/// The resolved value of [`crate::settings::ENABLED_METRICS`].
-#[derive(Debug)]
-pub(crate) enum Allowlist {
+/// Which events are wanted, by their names: what `NIXL_TELEMETRY_ENABLED_METRICS` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allowlist {
     /// Everything.
     All,
-    /// The kinds whose bit is set, and the backend events whose name fits a pattern.
-    Some { kinds: u32, patterns: Vec<Box<str>> },
+    /// Those whose name fits a pattern.
+    Some {
+        /// A bit for each kind that fits.
+        kinds: u32,
+        /// The patterns, for names that are no kind's.
+        patterns: Vec<Box<str>>,
+    },
 }
 
 impl Allowlist {
-    /// The list, and its patterns that fit no kind, each once.
-    pub(crate) fn new(setting: &str) -> (Self, Vec<Box<str>>) {
+    /// The list of these [patterns](fnmatch), separated by commas, and those of them that fit no kind, each once. Without any
+    /// pattern everything is wanted.
+    pub fn new(setting: &str) -> (Self, Vec<Box<str>>) {
         let mut patterns: Vec<Box<str>> = Vec::new();
         for token in setting.split(',').map(|token| token.trim_matches(is_space)).filter(|token| !token.is_empty()) {
             if !patterns.iter().any(|known| **known == *token) {
@@ -30,19 +34,28 @@ impl Allowlist {
         (Self::Some { kinds, patterns }, idle)
     }
 
-    /// Whether events of this kind are recorded. A kind without a name is, only where everything is.
-    pub(crate) fn allows(&self, kind: Kind) -> bool {
+    /// Whether events of this kind are wanted. A kind without a name is, only where everything is.
+    pub fn allows(&self, kind: Kind) -> bool {
         match self {
             Self::All => true,
             Self::Some { kinds, .. } => kinds & bit(kind) != 0,
         }
     }
 
-    /// Whether backend events of this name are recorded.
-    pub(crate) fn allows_backend(&self, name: &str) -> bool {
+    /// Whether backend events of this name are wanted.
+    pub fn allows_backend(&self, name: &str) -> bool {
         match self {
             Self::All => true,
             Self::Some { patterns, .. } => patterns.iter().any(|pattern| fnmatch(pattern, name)),
+        }
+    }
+
+    /// Whether this event is wanted.
+    pub fn allows_event(&self, event: &Event<'_>) -> bool {
+        match (event.kind(), event.name()) {
+            (Some(kind), _) => self.allows(kind),
+            (None, Name::Text(name)) => self.allows_backend(name),
+            (None, Name::Unknown(_)) => matches!(self, Self::All),
         }
     }
 }
@@ -107,7 +120,25 @@ mod tests {
     fn backend_events_are_chosen_by_name() {
         let table = [("", "ucx_retries", true), ("ucx_*", "ucx_retries", true), ("agent_*", "ucx_retries", false)];
         for (setting, name, allowed) in table {
-            assert_eq!(Allowlist::new(setting).0.allows_backend(name), allowed, "{setting:?} and {name:?}");
+            let list = Allowlist::new(setting).0;
+            assert_eq!(list.allows_backend(name), allowed, "{setting:?} and {name:?}");
+            assert_eq!(list.allows_event(&Event::backend(name, 1)), allowed, "{setting:?} and {name:?}");
+        }
+    }
+
+    #[test]
+    fn events_are_chosen_by_what_they_are() {
+        let list = Allowlist::new("agent_err_*,ucx_*").0;
+        for (event, allowed) in [
+            (Event::new(Kind::ERR_NOT_FOUND, 1), true),
+            (Event::new(Kind::TX_BYTES, 1), false),
+            (Event::new(Kind::from_code(77), 1), false),
+            (Event::backend("agent_err_not_found", 1), true),
+            (Event::backend("ucx_rndv", 1), true),
+            (Event::backend("posix", 1), false),
+        ] {
+            assert_eq!(list.allows_event(&event), allowed, "{event:?}");
+            assert!(Allowlist::All.allows_event(&event));
         }
     }
 }
