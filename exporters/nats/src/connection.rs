@@ -4,13 +4,15 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Write as _};
+use std::iter;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use nixl_telemetry_dial::{Stream, Tls, Verify, connect};
 use serde_json::{Map, Value, json};
 
 use crate::error::Error;
-use crate::protocol::{Headers, Op, parse, publish};
+use crate::protocol::{END, Headers, Op, begin, parse};
 use crate::servers::Server;
 use crate::settings::Config;
 
@@ -102,18 +104,16 @@ impl Connection {
         &self.info
     }
 
-    /// Sends a message.
+    /// Sends a message, whose payload has several parts.
     pub(crate) fn publish(&mut self, subject: &str, headers: &Headers, payload: &[&[u8]]) -> Result<(), Error> {
-        publish(&mut self.out, subject, None, headers, payload);
-        self.send()
+        self.write(subject, None, headers, payload)
     }
 
     /// Sends a message that asks for a reply; returns the number that the reply will have.
     pub(crate) fn ask(&mut self, subject: &str, headers: &Headers, payload: &[&[u8]]) -> Result<u64, Error> {
         self.asked += 1;
         let reply = format!("{}.{}", self.inbox, self.asked);
-        publish(&mut self.out, subject, Some(&reply), headers, payload);
-        self.send()?;
+        self.write(subject, Some(&reply), headers, payload)?;
         Ok(self.asked)
     }
 
@@ -131,13 +131,13 @@ impl Connection {
     /// Waits until the server has dealt with everything that was sent.
     pub(crate) fn flush(&mut self) -> Result<(), Error> {
         self.out.extend_from_slice(b"PING\r\n");
-        self.send()?;
         while !matches!(self.next()?, Heard::Pong) {}
         Ok(())
     }
 
     /// Waits for what comes next.
     pub(crate) fn next(&mut self) -> Result<Heard, Error> {
+        self.send()?;
         let until = Instant::now() + self.patience;
         loop {
             let Some((op, size)) = parse(&self.received[self.start..])? else {
@@ -166,9 +166,7 @@ impl Connection {
             if let Some(heard) = heard {
                 return Ok(heard);
             }
-            if !self.out.is_empty() {
-                self.send()?;
-            }
+            self.send()?;
         }
     }
 
@@ -239,15 +237,33 @@ impl Connection {
         })
     }
 
+    /// Writes a message but for its end, which leaves with what comes next.
+    fn write(&mut self, subject: &str, reply: Option<&str>, headers: &Headers, payload: &[&[u8]]) -> Result<(), Error> {
+        begin(&mut self.out, subject, reply, headers, payload.iter().map(|part| part.len()).sum());
+        let out = mem::take(&mut self.out);
+        let sent = iter::once(&*out).chain(payload.iter().copied()).try_for_each(|part| self.stream.write_all(part));
+        self.out = out;
+        self.out.clear();
+        self.out.extend_from_slice(END);
+        sent.map_err(|error| self.cannot_write(error))
+    }
+
+    /// Writes what waits for that.
     fn send(&mut self) -> Result<(), Error> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
         let sent = self.stream.write_all(&self.out).and_then(|()| self.stream.flush());
         self.out.clear();
-        match sent {
-            Ok(()) => Ok(()),
-            Err(error) if is_timeout(&error) => Err(Error::Stuck(self.patience)),
-            // Who closes a connection mostly says why, before.
-            Err(error) => Err(self.last_words().unwrap_or(Error::Io(error))),
+        sent.map_err(|error| self.cannot_write(error))
+    }
+
+    fn cannot_write(&mut self, error: io::Error) -> Error {
+        if is_timeout(&error) {
+            return Error::Stuck(self.patience);
         }
+        // Who closes a connection mostly says why, before.
+        self.last_words().unwrap_or(Error::Io(error))
     }
 
     fn last_words(&mut self) -> Option<Error> {

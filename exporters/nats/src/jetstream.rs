@@ -185,3 +185,21 @@ fn answer(stream: &str, payload: &[u8]) -> Result<Value, Error> {
         code: error["err_code"].as_u64().or(error["code"].as_u64()).unwrap_or_default(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_and_where_it_will_be() {
+        let stored = Stored { settled: 100, messages: vec![(7, 90..110), (9, 120..130), (12, 110..115)] };
+        let missing: Vec<_> = (0..140).filter(|number| !stored.has(*number)).collect();
+        assert_eq!(missing, (115..120).chain(130..140).collect::<Vec<_>>());
+        // Who asks next has to see each message that holds something from the first of these numbers on.
+        for (first, expected) in [(0, (100, 6)), (100, (100, 6)), (110, (110, 8)), (120, (120, 8)), (130, (130, 20))] {
+            assert_eq!(stored.so_far(first, 20), expected);
+        }
+        assert_eq!(Stored::default().so_far(5, 20), (5, 20));
+        assert!(!Stored::default().has(0));
+    }
+}

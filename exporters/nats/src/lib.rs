@@ -13,8 +13,8 @@
 //! A JetStream server remembers ids of messages for minutes. That is not enough for what comes again: an outage lasts longer,
 //! and where one delivery of a queue ends and the next begins may have changed. So before anything is repeated the stream itself
 //! is asked what it has of the origin. Messages are acknowledged in any order, and one may fail where a later one does not; each
-//! one therefore says up to where everything was stored when its delivery began ([`jetstream::SETTLED`]), and behind which
-//! message of the stream the rest has to be ([`jetstream::AFTER`]). Ids cover what was under way on a connection that broke.
+//! one therefore says up to where everything was stored when its delivery began (`Nixl-Settled`), and behind which
+//! message of the stream the rest has to be (`Nixl-After`). Ids cover what was under way on a connection that broke.
 
 #![forbid(unsafe_code)]
 
@@ -77,8 +77,10 @@ impl Sink for Nats {
 
     fn open(agent: &Agent, settings: &Settings) -> Result<Self, OpenError> {
         let config = Config::new(settings)?;
+        // It is part of a line, which is not to become too long.
+        let start: String = token(agent.name()).chars().take(100).collect();
         Ok(Self {
-            name: format!("nixl-telemetry {}@{}", token(agent.name()), agent.hostname()),
+            name: format!("nixl-telemetry {start}@{}", agent.hostname()),
             servers: config.servers.clone(),
             next_server: 0,
             session: None,

@@ -2,8 +2,9 @@
 
 //! What messages hold: the events of one, as lines of JSON or in MessagePack.
 
+use std::fmt::Display;
+
 use nixl_telemetry_event::{Category, Kind, json::Writer};
-use nixl_telemetry_sdk::queue::OriginId;
 use nixl_telemetry_sdk::{Agent, Event};
 use rmp::encode;
 
@@ -36,7 +37,7 @@ struct Pack {
 }
 
 impl Payload {
-    pub(crate) fn new(format: Format, agent: &Agent, origin: OriginId) -> Self {
+    pub(crate) fn new(format: Format, agent: &Agent, origin: impl Display) -> Self {
         let form = match format {
             Format::JsonLines => Form::Lines(Writer::new(agent.name())),
             Format::MessagePack => Form::Pack(Pack::new(agent, origin)),
@@ -95,7 +96,7 @@ impl Payload {
 const MEMORY: &str = "memory takes what is written to it";
 
 impl Pack {
-    fn new(agent: &Agent, origin: OriginId) -> Self {
+    fn new(agent: &Agent, origin: impl Display) -> Self {
         let mut source = Vec::new();
         let mut text = |text: &str| encode::write_str(&mut source, text).expect(MEMORY);
         text("agent");

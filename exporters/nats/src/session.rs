@@ -10,7 +10,9 @@ use crate::Source;
 use crate::connection::{Connection, Heard};
 use crate::error::Error;
 use crate::jetstream::{AFTER, COUNT, SEQUENCE, SETTLED, Stored, Stream};
-use crate::settings::Config;
+use crate::message::Payload;
+use crate::settings::{Config, JetStream};
+use crate::subject::Template;
 
 /// Messages that wait for their acknowledgement at most: those have to fit into the buffers of a connection.
 const WINDOW: u64 = 256;
@@ -45,46 +47,39 @@ impl Session {
         batch: &Delivery<'_>,
         is_repeated: bool,
     ) -> Result<(), Error> {
-        let connection = &mut self.connection;
-        let mut limit = connection.info().max_payload;
-        let (nothing, mut headers) = (Stored::default(), source.headers.clone());
-        let (mut stream, mut stored) = (None, &nothing);
         if let Some(jetstream) = &config.jetstream {
-            let target = match self.target.take() {
-                Some(target) if target.origin == source.origin => target,
-                _ => {
-                    let stream = Stream::find(connection, jetstream, &source.subject, &config.subject.pattern())?;
-                    Target { origin: source.origin, stream, stored: None }
-                }
-            };
-            let target = self.target.insert(target);
-            if is_repeated && target.stored.is_none() {
-                target.stored = Some(target.stream.stored(connection, &source.subject, &source.origin.to_string())?);
-            }
-            stored = target.stored.as_ref().unwrap_or(&nothing);
-            let (settled, after) = stored.so_far(batch.sequence(), target.stream.last);
-            limit = target.stream.max_message.map_or(limit, |max| max.min(limit));
-            headers =
-                headers.with("Nats-Expected-Stream", &target.stream.name).with(SETTLED, settled).with(AFTER, after);
-            stream = Some(&mut target.stream);
+            self.aim(jetstream, &config.subject, source, is_repeated)?;
         }
-        let mut acknowledgements = Acknowledgements { first: None, missing: 0 };
+        let Self { connection, target } = self;
+        let nothing = Stored::default();
+        let (mut limit, mut common) = (connection.info().max_payload, source.headers.clone());
+        let (mut stream, mut stored) = (None, &nothing);
+        if let Some(Target { stream: found, stored: asked, .. }) = target {
+            stored = asked.as_ref().unwrap_or(&nothing);
+            limit = found.max_message.map_or(limit, |max| max.min(limit));
+            let (settled, after) = stored.so_far(batch.sequence(), found.last);
+            common = common.with(SETTLED, settled).with(AFTER, after).with("Nats-Expected-Stream", &found.name);
+            stream = Some(found);
+        }
+        let mut acknowledgements = Acknowledgements::default();
         let mut events = iter::zip(batch.sequence().., batch).filter(|(number, _)| !stored.has(*number)).peekable();
-        while let Some((first, _)) = events.peek().copied() {
-            let mut rest = events.clone();
-            source.payload.clear();
-            while let Some((number, event)) = rest.next_if(|(number, _)| {
-                let len = source.payload.len();
-                *number == first + len && (len == 0 || *number % *message_size != 0) && source.payload.size() <= limit
-            }) {
-                let _ = number;
-                source.payload.push(&event);
+        while let Some(&(first, _)) = events.peek() {
+            let before = events.clone();
+            let payload = &mut source.payload;
+            payload.clear();
+            let belongs = |number: u64, payload: &Payload| {
+                let is_next =
+                    number == first + payload.len() && (payload.len() == 0 || !number.is_multiple_of(*message_size));
+                is_next && payload.size() <= limit
+            };
+            while let Some((_, event)) = events.next_if(|(number, _)| belongs(*number, payload)) {
+                payload.push(&event);
             }
-            let len = source.payload.len();
+            let len = payload.len();
             let id = format!("{}-{first}-{len}", source.origin);
-            let headers = headers.clone().with(SEQUENCE, first).with(COUNT, len).with("Nats-Msg-Id", id);
-            let payload = source.payload.finish(first);
-            let size = headers.size() + payload[0].len() + payload[1].len();
+            let headers = common.clone().with(SEQUENCE, first).with(COUNT, len).with("Nats-Msg-Id", id);
+            let parts = payload.finish(first);
+            let size = headers.size() + parts[0].len() + parts[1].len();
             if size > limit {
                 if len == 1 {
                     return Err(Error::TooLarge { size, limit });
@@ -92,29 +87,41 @@ impl Session {
                 while *message_size >= len {
                     *message_size /= 2;
                 }
+                events = before;
                 continue;
             }
             match &mut stream {
-                None => connection.publish(&source.subject, &headers, &payload)?,
+                None => connection.publish(&source.subject, &headers, &parts)?,
                 Some(stream) => {
-                    let number = connection.ask(&source.subject, &headers, &payload)?;
-                    acknowledgements.expect(number);
+                    acknowledgements.expect(connection.ask(&source.subject, &headers, &parts)?);
                     while acknowledgements.missing >= WINDOW {
                         acknowledgements.wait(connection, stream, &source.subject)?;
                     }
                 }
             }
-            events = rest;
         }
-        match stream {
-            None => connection.flush(),
-            Some(stream) => {
-                while acknowledgements.missing > 0 {
-                    acknowledgements.wait(connection, stream, &source.subject)?;
-                }
-                Ok(())
+        let Some(stream) = stream else { return connection.flush() };
+        while acknowledgements.missing > 0 {
+            acknowledgements.wait(connection, stream, &source.subject)?;
+        }
+        Ok(())
+    }
+
+    /// Finds the stream for an origin, and what of it is there, if that may be something.
+    fn aim(&mut self, wanted: &JetStream, subject: &Template, source: &Source, is_repeated: bool) -> Result<(), Error> {
+        let connection = &mut self.connection;
+        let target = match self.target.take() {
+            Some(target) if target.origin == source.origin => target,
+            _ => {
+                let stream = Stream::find(connection, wanted, &source.subject, &subject.pattern())?;
+                Target { origin: source.origin, stream, stored: None }
             }
+        };
+        let target = self.target.insert(target);
+        if is_repeated && target.stored.is_none() {
+            target.stored = Some(target.stream.stored(connection, &source.subject, &source.origin.to_string())?);
         }
+        Ok(())
     }
 
     /// Takes leave of the server.
@@ -124,6 +131,7 @@ impl Session {
 }
 
 /// Acknowledgements of one delivery's messages that have not come yet, in whatever order they will.
+#[derive(Default)]
 struct Acknowledgements {
     /// The lowest number of their replies.
     first: Option<u64>,

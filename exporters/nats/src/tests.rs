@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -161,31 +162,28 @@ fn stored(url: &str, stream: &str) -> Vec<Message> {
 /// Somebody who listens.
 struct Listener {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    heard: Arc<Mutex<Vec<Message>>>,
 }
 
 impl Listener {
     fn start(url: &str, subject: &str) -> Self {
         let mut child = consume(&[url, subject]).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        let mut this = Self { child, lines };
-        assert_eq!(this.line(), "ready\n");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        let heard = Arc::<Mutex<Vec<Message>>>::default();
+        let this = Self { child, heard: Arc::clone(&heard) };
+        thread::spawn(move || lines.for_each(|line| heard.lock().unwrap().push(Message::parse(&line.unwrap()))));
         this
     }
 
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line
+    fn has_heard(&self) -> usize {
+        self.heard.lock().unwrap().iter().map(|message| message.events.len()).sum()
     }
 
     /// Waits for so many events.
-    fn hear(&mut self, events: usize) -> Vec<Message> {
-        let mut messages = Vec::<Message>::new();
-        while messages.iter().map(|message| message.events.len()).sum::<usize>() < events {
-            messages.push(Message::parse(&self.line()));
-        }
-        messages
+    fn hear(&self, events: usize) -> Vec<Message> {
+        until("what is published", || self.has_heard() >= events);
+        std::mem::take(&mut *self.heard.lock().unwrap())
     }
 }
 
@@ -211,7 +209,7 @@ fn the_readme_has_the_settings_as_they_are() {
 fn who_listens_gets_what_happened_in_both_formats() {
     let Some(server) = server("who listens", "") else { return };
     for format in ["jsonl", "msgpack"] {
-        let mut listener = Listener::start(&server.url(), "x.>");
+        let listener = Listener::start(&server.url(), "x.>");
         let pairs = [("SUBJECT", "x.{agent}.{pid}.{hostname}"), ("FORMAT", format), ("MESSAGE_SIZE", "2")];
         let mut host = Host::open("a.b *>\r\n é\"", &settings(&server.url(), &pairs)).unwrap();
         host.export(&[

@@ -44,6 +44,7 @@ async def main(url, subject, stream=None):
         print("ready", flush=True)
         async for message in subscription.messages:
             show(message)
+        return
     jetstream = connection.jetstream()
     left = (await jetstream.stream_info(stream)).state.messages
     subscription = await jetstream.subscribe(subject, stream=stream, ordered_consumer=True)
