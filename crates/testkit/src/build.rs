@@ -9,6 +9,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use crate::machine::is_ci;
+
 /// The root of this workspace.
 pub fn workspace_root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).as_os_str().as_ref()
@@ -19,10 +21,10 @@ pub fn workspace_root() -> &'static Path {
 /// # Panics
 /// If it does not build.
 pub fn plugin(exporter: &str) -> PathBuf {
-    artifact(
-        &["--release", "--package", &format!("telemetry-exporter-{exporter}")],
-        &format!("libtelemetry_exporter_{exporter}.so"),
-    )
+    let package = format!("telemetry-exporter-{exporter}");
+    // Where all are wanted, they are made at once: made one by one, each has what they share compiled with features of its own.
+    let which = if is_ci() { &["--workspace"][..] } else { &["--package", &package] };
+    artifact(&[&["--release"], which].concat(), &format!("libtelemetry_exporter_{exporter}.so"))
 }
 
 /// What `cargo build` with these arguments makes under this file name. Built once in a process.
