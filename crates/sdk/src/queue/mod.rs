@@ -290,7 +290,7 @@ impl<S: Sink> Exporter for Queued<S> {
     const SETTINGS: &'static [&'static dyn Describe] = Named::<S>::ALL;
 
     fn open(agent: &Agent, settings: &Settings) -> Result<Self, Error> {
-        let Config { limits, backoff, shutdown_timeout, spool } = Config::of::<S>(settings)?;
+        let Config { limits, retries, backoff, shutdown_timeout, spool } = Config::of::<S>(settings)?;
         let sink = S::open(agent, settings)?;
         let (name, max_age) =
             (format!("queue {} of agent {}", S::NAME, agent.name()), spool.as_ref().and_then(|spool| spool.max_age));
@@ -298,7 +298,7 @@ impl<S: Sink> Exporter for Queued<S> {
         let spool =
             spool.map(|config| Spool::open(&config, limits.batch_size, S::NAME, Arc::clone(&source))).transpose()?;
         let queue = Arc::new(Shared::new(name, limits, max_age, source, spool));
-        let mut courier = Courier::new(sink, Arc::clone(&queue), agent.clone(), backoff);
+        let mut courier = Courier::new(sink, Arc::clone(&queue), agent.clone(), retries, backoff);
         let thread = format!("nixl-tlm-{}", S::NAME.to_ascii_lowercase());
         // It is called at once, to look for what others left behind.
         let worker = Worker::start(&thread, Duration::ZERO, move |call| courier.run(call))
