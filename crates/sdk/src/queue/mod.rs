@@ -61,7 +61,11 @@
 //! * **What fails is tried again** ([`Failed::retry`], or `?`), after waits that grow ([`Backoff`](crate::Backoff)); what is
 //!   [refused](Failed::refused) is not. The log tells once that it goes wrong, and once that it is well again.
 //! * **A spool**, if `SPOOL_DIR` names a directory: events wait there, not in memory, outlive the process, and are delivered by
-//!   the next one.
+//!   the next one. No failure that may heal costs events then: with `RETRY_ENABLED=n`, too, they stay, and are tried again
+//!   after `RETRY_MAX_INTERVAL` or by the next process.
+//! * **Events come in order**, also from a spool. While a file of it cannot be opened or read, what is behind it waits. One
+//!   that is damaged is delivered up to the damage, and set aside with the ending `.damaged`: for a sink that keeps the
+//!   highest number, what is behind the damage would come too late.
 //! * **Every loss is counted** with its reason ([`QueueCounts`]).
 //!
 //! # Settings
@@ -241,7 +245,8 @@ pub struct Dropped {
     pub given_up: u64,
     /// They were in the spool for too long.
     pub expired: u64,
-    /// What is in the spool in their place cannot be read. It is still there.
+    /// Their part of the spool is damaged, was torn by a crash, or was removed by somebody. If it is damaged its file is still
+    /// there, under another name. Of what others left behind, as far as that can be told.
     pub unreadable: u64,
     /// The sink panicked over them, or before they came.
     pub panicked: u64,
