@@ -348,7 +348,7 @@ fn what_is_refused_is_not_said_to_be_delivered() {
     scene.leave(20_000, "dead");
     fs::write(scene.file().with_added_extension("full"), "").unwrap();
     let ran = scene.replay(&[]).ends(1).says(&["1 spool replayed with 0 events\n"]);
-    ran.complains(&["error: 20,000 events are lost: the sink does not take them, or they are too old\n"]);
+    ran.complains(&["error: 20,000 events are lost: refused, too old or damaged, as the log tells\n"]);
     assert_eq!(names(&scene.directory()), [""; 0]);
 }
 

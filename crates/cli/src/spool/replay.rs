@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let delivered = remark::events((replay.all - left).saturating_sub(lost));
     print(&format!("{} replayed with {delivered}\n", found::spools(waiting.len())))?;
     if lost > 0 {
-        let what = format!("{} are lost: the sink does not take them, or they are too old", remark::events(lost));
+        let what = format!("{} are lost: refused, too old or damaged, as the log tells", remark::events(lost));
         complain(Style::Bad, "error", &what);
     }
     if left > 0 && interrupt.signal().is_none() {

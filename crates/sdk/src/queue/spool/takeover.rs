@@ -157,7 +157,7 @@ impl Home {
                 if kind == "segment" { Part::Segment(first) } else { Part::Damaged(first) }
             }
         };
-        // Which compares what was not looked at.
+        // Which leaves no other names.
         (self.path(origin, part).file_name()? == name).then_some((origin, part))
     }
 
