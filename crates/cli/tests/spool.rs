@@ -317,6 +317,42 @@ fn what_cannot_be_read_is_told_and_left() {
 }
 
 #[test]
+fn what_was_set_aside_is_shown_and_removed() {
+    let scene = Scene::new();
+    scene.leave(20_000, "dead");
+    let (segment, mut bytes) = (scene.segment(), fs::read(scene.segment()).unwrap());
+    let all = scene.run("cat", &["--format", "csv"]).ends(0).out.lines().count() - 1;
+    // In the last record: what is in front of it is delivered.
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let sound = scene.run("cat", &["--format", "csv"]).ends(1).out.lines().count() - 1;
+    assert!((1..all).contains(&sound));
+    let replayed = format!("1 spool replayed with {} events\n", grouped(sound as u64));
+    scene.replay(&[]).ends(1).says(&[&replayed]).complains(&["its record at byte "]);
+    scene.check(&[("dead", sound as u64)]);
+    let damaged = segment.with_added_extension("damaged");
+    assert_eq!(names(&scene.directory()), [damaged.file_name().unwrap().to_str().unwrap()]);
+    let error = format!("error: {} its record at byte ", damaged.display());
+    let [spool] = &json(&scene.run("ls", &["--format", "json"]).ends(1).complains(&[&error]))[..] else { panic!() };
+    assert_eq!((&spool["events"], &spool["segments"], &spool["state"]), (&0.into(), &1.into(), &"left".into()));
+    let shown = scene.run("cat", &["--format", "csv"]).ends(1).complains(&[&error]).out.lines().count() - 1;
+    assert_eq!(shown, sound);
+    scene.replay(&[]).ends(1).says(&["0 spools replayed with 0 events\n"]);
+    scene.run("rm", &["--yes"]).ends(0).says(&["1 spool with 0 events removed\n"]);
+    assert_eq!(names(&scene.directory()), [""; 0]);
+}
+
+#[test]
+fn what_is_refused_is_not_said_to_be_delivered() {
+    let scene = Scene::new();
+    scene.leave(20_000, "dead");
+    fs::write(scene.file().with_added_extension("full"), "").unwrap();
+    let ran = scene.replay(&[]).ends(1).says(&["1 spool replayed with 0 events\n"]);
+    ran.complains(&["error: 20,000 events are lost: refused, too old or damaged, as the log tells\n"]);
+    assert_eq!(names(&scene.directory()), [""; 0]);
+}
+
+#[test]
 fn what_is_removed_was_meant() {
     let scene = Scene::new();
     scene.leave(10, "a");
@@ -407,5 +443,14 @@ fn a_spool_that_cannot_be_opened_is_an_error() {
     let lock = names(&scene.directory()).into_iter().find(|name| name.ends_with(".lock")).unwrap();
     fs::remove_file(scene.directory().join(&lock)).unwrap();
     symlink("/etc/passwd", scene.directory().join(&lock)).unwrap();
-    scene.run("ls", &[]).ends(1).says(&["0 spools"]).complains(&["error: cannot look at a spool in "]);
+    // The other ones are looked at all the same.
+    scene.leave(20, "other");
+    let error = ["error: cannot look at the spool rows "];
+    scene.run("ls", &[]).ends(1).says(&["1 spool with 20 events that wait"]).complains(&error);
+    assert_eq!(scene.run("cat", &[]).ends(1).complains(&error).out.lines().count(), 20);
+    scene.replay(&[]).ends(1).says(&["1 spool replayed with 20 events\n"]).complains(&error);
+    scene.check(&[("other", 20)]);
+    scene.leave(30, "third");
+    scene.run("rm", &["--yes"]).ends(1).says(&["1 spool with 30 events removed\n"]).complains(&error);
+    assert_eq!(names(&scene.directory()).len(), 2);
 }

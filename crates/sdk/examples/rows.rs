@@ -2,7 +2,7 @@
 
 //! An exporter with a queue that appends rows to a file, each once, for the tests of spools: `origin number agent value`.
 //!
-//! It is down while there is a file of that name with `.down` behind it.
+//! It is down while there is a file of that name with `.down` behind it, and refuses everything while there is one with `.full`.
 
 #![forbid(unsafe_code)]
 
@@ -46,6 +46,9 @@ impl Sink for Rows {
     fn deliver(&mut self, batch: &Delivery<'_>) -> Result<(), Failed> {
         if self.path.with_added_extension("down").exists() {
             return Err(Failed::retry("the file of rows is down"));
+        }
+        if self.path.with_added_extension("full").exists() {
+            return Err(Failed::refused("the file of rows is full"));
         }
         let mut file = File::options().create(true).append(true).open(&self.path)?;
         let (origin, agent) = (batch.origin(), batch.agent().name());

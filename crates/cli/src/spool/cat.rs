@@ -4,18 +4,18 @@
 
 use std::io::Write as _;
 
-use anyhow::Context as _;
 use nixl_telemetry_sdk::queue::OriginId;
 use nixl_telemetry_sdk::queue::spools::Record;
 
 use crate::common::end::{End, Outcome};
-use crate::common::terminal::Unprintable;
+use crate::common::human;
+use crate::common::terminal::{Style, Unprintable, complain};
 use crate::rings::csv;
 use crate::rings::output::Output;
 use crate::rings::printer::{Form, Format};
 use crate::rings::selection::Selection;
 use crate::rings::text::{self, Time};
-use crate::spool::found::Found;
+use crate::spool::found::{self, Found};
 use crate::spool::which::Which;
 
 /// Print the events that wait in spools
@@ -24,7 +24,7 @@ use crate::spool::which::Which;
 /// event has, and by which sinks know what they have; in text with the first digits of the origin.
 ///
 /// Nothing is changed, and whoever writes meanwhile is not disturbed. What is damaged, and what is left of a write that was not
-/// finished, is told on standard error and passed over.
+/// finished, is told on standard error and passed over. Of files that queues have set aside all is printed that is sound.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let (mut printer, mut is_sound) = (Printer::new(*format)?, true);
     for (directory, spool) in which.find()? {
         let (origin, mut form) = (spool.origin(), None::<Form>);
-        let context = format!("cannot look at a spool in {}", directory.display());
+        let name = found::name(&directory, &spool);
         let found = Found::visit(directory, spool, |whose, record| {
             if !selection.wants_agent(&whose.agent) {
                 return Ok(());
@@ -57,8 +57,15 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             let form = form.get_or_insert_with(|| Form::new(*format, &whose.agent));
             printer.print(origin, record, form, selection)
         })?;
-        let found = found.context(context)?;
         printer.output.flush()?;
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                is_sound = false;
+                complain(Style::Bad, "error", &human::line(&format!("cannot look at {name}: {error}")));
+                continue;
+            }
+        };
         if found.agent().is_none_or(|agent| selection.wants_agent(agent)) {
             found.complain();
             is_sound &= !found.is_damaged();

@@ -23,14 +23,24 @@ pub(crate) struct Found {
     /// The process that has it, 0 for one that cannot be seen from here.
     pub(crate) writer: Option<u32>,
     pub(crate) whose: Option<Whose>,
-    /// Those that are there; a sound one with the numbers of the events in each record that wait.
-    pub(crate) segments: Vec<(PathBuf, Vec<Range<u64>>)>,
+    /// Those that are there.
+    pub(crate) segments: Vec<Segment>,
     pub(crate) bytes: u64,
     /// When the first and the last event that wait were queued, in microseconds since the Unix epoch.
     pub(crate) span: Option<(u64, u64)>,
     /// When a file of it was changed last.
     changed: SystemTime,
     pub(crate) problems: Vec<Problem>,
+}
+
+/// A segment, and what waits in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) path: PathBuf,
+    /// The numbers of the events in each record that waits.
+    pub(crate) waits: Vec<Range<u64>>,
+    /// How many of these records are in front of what is damaged: queues deliver them.
+    sound: usize,
 }
 
 /// Whose events they are.
@@ -60,11 +70,13 @@ impl Found {
             Ok(begun) => begun,
             Err(error) => return Ok(Err(error)),
         };
-        let paths = spool.segments().to_vec();
+        // What was set aside waits for nobody, and is shown whole.
+        let set_aside = spool.damaged().iter().map(|path| (path.clone(), None));
+        let paths: Vec<_> = spool.segments().iter().map(|path| (path.clone(), Some(next))).chain(set_aside).collect();
         let (whose, segments, problems) = (None, Vec::new(), Vec::new());
         let (bytes, span, changed) = (0, None, SystemTime::UNIX_EPOCH);
         let mut this = Self { directory, spool, writer, whose, segments, bytes, span, changed, problems };
-        for path in paths {
+        for (path, next) in paths {
             // Delivered meanwhile, if it is not there.
             let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
             this.bytes += metadata.len();
@@ -74,12 +86,11 @@ impl Found {
                 Err(Broken::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
                     this.problems.push(Problem { path: path.clone(), error });
-                    this.segments.push((path, Vec::new()));
+                    this.segments.push(Segment { path, waits: Vec::new(), sound: 0 });
                     continue;
                 }
             };
-            let waits = this.visit_segment(&path, &contents, next, &mut visit)?;
-            this.segments.push((path, waits));
+            this.visit_segment(path, &contents, next, &mut visit)?;
         }
         Ok(Ok(this))
     }
@@ -92,17 +103,18 @@ impl Found {
 
     fn visit_segment<E>(
         &mut self,
-        path: &Path,
+        path: PathBuf,
         contents: &Contents,
-        next: u64,
+        next: Option<u64>,
         visit: &mut impl FnMut(&Whose, &Record) -> Result<(), E>,
-    ) -> Result<Vec<Range<u64>>, E> {
+    ) -> Result<(), E> {
         let (agent, hostname) = (contents.agent().to_owned(), contents.hostname().to_owned());
         let whose = Whose { agent, hostname, pid: contents.pid() };
-        let mut waits = Vec::new();
+        let (mut waits, mut sound) = (Vec::new(), None);
         for record in contents.records() {
             match record {
-                Ok(record) if record.sequence() + record.len() <= next => {}
+                Ok(record) if next.is_some_and(|next| record.sequence() + record.len() <= next) => {}
+                Ok(record) if next.is_none() => visit(&whose, &record)?,
                 Ok(record) => {
                     waits.push(record.sequence()..record.sequence() + record.len());
                     let (first, last) = self.span.unwrap_or((u64::MAX, 0));
@@ -111,16 +123,26 @@ impl Found {
                 }
                 // It is being written.
                 Err(Broken::Torn(_)) if self.writer.is_some() => {}
-                Err(error) => self.problems.push(Problem { path: path.to_owned(), error }),
+                Err(error) => {
+                    sound.get_or_insert(waits.len());
+                    self.problems.push(Problem { path: path.clone(), error });
+                }
             }
         }
         self.whose = Some(whose);
-        Ok(waits)
+        let sound = sound.unwrap_or(waits.len());
+        self.segments.push(Segment { path, waits, sound });
+        Ok(())
     }
 
     /// Events that wait and can be read.
     pub(crate) fn waiting(&self) -> u64 {
-        self.segments.iter().flat_map(|(_, waits)| waits).map(|numbers| numbers.end - numbers.start).sum()
+        self.segments.iter().flat_map(|segment| &segment.waits).map(|numbers| numbers.end - numbers.start).sum()
+    }
+
+    /// Whether a queue would deliver anything of it.
+    pub(crate) fn is_deliverable(&self) -> bool {
+        self.segments.iter().any(|segment| !segment.deliverable().is_empty())
     }
 
     /// The name of the agent; of one that cannot be read, nothing.
@@ -157,10 +179,35 @@ impl Found {
     }
 }
 
+impl Segment {
+    /// The numbers of the events in each record that a queue would deliver.
+    pub(crate) fn deliverable(&self) -> &[Range<u64>] {
+        &self.waits[..self.sound]
+    }
+}
+
 impl Problem {
     pub(crate) fn is_torn(&self) -> bool {
         matches!(self.error, Broken::Torn(_))
     }
+}
+
+/// Looks at spools, and says which ones cannot be looked at.
+pub(crate) fn look(spools: Vec<(PathBuf, Spool)>) -> (Vec<Found>, Vec<String>) {
+    let (mut all, mut errors) = (Vec::new(), Vec::new());
+    for (directory, spool) in spools {
+        let name = name(&directory, &spool);
+        match Found::look(directory, spool) {
+            Ok(found) => all.push(found),
+            Err(error) => errors.push(format!("cannot look at {name}: {error}")),
+        }
+    }
+    (all, errors)
+}
+
+/// `the spool rows 3f2a91c0… in /var/lib/telemetry`
+pub(crate) fn name(directory: &Path, spool: &Spool) -> String {
+    format!("the spool {} {} in {}", spool.sink(), spool.origin(), directory.display())
 }
 
 /// Spools for people, a row each.

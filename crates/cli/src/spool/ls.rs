@@ -20,7 +20,7 @@ use crate::spool::which::Which;
 /// by replay. Nothing is changed, and whoever writes meanwhile is not disturbed.
 ///
 /// Oldest and newest are the times at which the first and the last event that wait came. What cannot be read is told on
-/// standard error: queues leave such files alone.
+/// standard error: queues deliver what is in front of it, and set the file aside.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -52,17 +52,8 @@ Exit codes: 0 done; 1 a file or a directory cannot be read.";
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let Arguments { which, agents, format } = arguments;
-    let (mut all, mut is_sound) = (Vec::new(), true);
-    for (directory, spool) in which.find()? {
-        let name = directory.display().to_string();
-        match Found::look(directory, spool) {
-            Ok(found) => all.push(found),
-            Err(error) => {
-                is_sound = false;
-                complain(Style::Bad, "error", &human::line(&format!("cannot look at a spool in {name}: {error}")));
-            }
-        }
-    }
+    let (mut all, errors) = found::look(which.find()?);
+    errors.iter().for_each(|error| complain(Style::Bad, "error", &human::line(error)));
     // One that does not say whose it is might be anybody's.
     all.retain(|found| found.agent().is_none_or(|agent| agents.wants(agent)));
     match format {
@@ -70,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Format::Json => print(&all.iter().map(as_json).collect::<String>())?,
     }
     all.iter().for_each(Found::complain);
-    Ok(if is_sound && !all.iter().any(Found::is_damaged) { End::Done } else { End::Failed })
+    Ok(if errors.is_empty() && !all.iter().any(Found::is_damaged) { End::Done } else { End::Failed })
 }
 
 fn as_text(all: &[Found]) -> String {

@@ -25,7 +25,7 @@ use crate::common::progress::{Line, bar};
 use crate::common::terminal::{Style, complain, print};
 use crate::common::{again, help, human, nixl, plugins};
 use crate::rings::remark;
-use crate::spool::found::{self, Found};
+use crate::spool::found::{self, Found, Segment};
 use crate::spool::which::Which;
 
 /// Deliver what dead processes left in spools
@@ -39,7 +39,8 @@ use crate::spool::which::Which;
 /// set by this command.
 ///
 /// What is not delivered stays, for the next time, also if Ctrl-C ends this. What the sink refuses, and what is older than
-/// SPOOL_MAX_AGE allows, if that is set, is lost, as the log tells. Files that cannot be read are left alone.
+/// SPOOL_MAX_AGE allows, if that is set, is lost: it is counted and told, and the exit code is 1. Of a file that is damaged, what
+/// is in front of the damage is delivered, and the file is set aside.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, after_long_help = help::after(EXAMPLES, &[nixl_telemetry_loader::SETTINGS]))]
 pub(crate) struct Arguments {
@@ -73,13 +74,9 @@ Exit codes: 0 everything was delivered, or there was nothing to deliver; 1 somet
 const TICK: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let mut all = Vec::new();
-    for (directory, spool) in arguments.which.find()? {
-        let context = format!("cannot look at a spool in {}", directory.display());
-        all.push(Found::look(directory, spool).context(context)?);
-    }
+    let (all, errors) = found::look(arguments.which.find()?);
     let (in_use, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|found| found.writer.is_some());
-    let waiting: Vec<_> = left.iter().filter(|found| found.waiting() > 0).collect();
+    let waiting: Vec<_> = left.iter().filter(|found| found.is_deliverable()).collect();
     let directories = directories(&waiting)?;
     if !arguments.prepared && !directories.is_empty() {
         return Err(start_again(arguments, directories));
@@ -87,17 +84,22 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if !in_use.is_empty() {
         remark::note(&format!("{} in use by a living process", found::spools(in_use.len())));
     }
+    errors.iter().for_each(|error| complain(Style::Bad, "error", &human::line(error)));
     left.iter().for_each(Found::complain);
-    let is_sound = !left.iter().any(Found::is_damaged);
+    let is_sound = errors.is_empty() && !left.iter().any(Found::is_damaged);
     let interrupt = Interrupt::catch().context("cannot catch signals")?;
     let (replay, sinks) = (Replay::of(&waiting)?, directories.into_keys().collect::<Vec<_>>());
     let exporters = exporters(arguments, &sinks)?;
     replay.watch(&interrupt, arguments.timeout);
     // Which lets them note what they have delivered.
     drop(exporters);
-    let left = replay.waiting();
-    let delivered = remark::events(replay.all - left);
+    let (left, lost) = (replay.waiting(), replay.lost());
+    let delivered = remark::events((replay.all - left).saturating_sub(lost));
     print(&format!("{} replayed with {delivered}\n", found::spools(waiting.len())))?;
+    if lost > 0 {
+        let what = format!("{} are lost: refused, too old or damaged, as the log tells", remark::events(lost));
+        complain(Style::Bad, "error", &what);
+    }
     if left > 0 && interrupt.signal().is_none() {
         let timeout = arguments.timeout.as_secs_f64();
         let what = format!("{} are not delivered, and stay: nothing was for {timeout} s", remark::events(left));
@@ -105,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     Ok(match interrupt.signal() {
         Some(signal) if left > 0 => End::Stopped(signal),
-        _ if left > 0 || !is_sound => End::Failed,
+        _ if left > 0 || lost > 0 || !is_sound => End::Failed,
         _ => End::Done,
     })
 }
@@ -156,33 +158,34 @@ fn exporters(arguments: &Arguments, sinks: &[String]) -> anyhow::Result<Vec<Expo
 struct Replay {
     spools: Vec<(Progress, Vec<Segment>)>,
     all: u64,
+    /// What had been lost before it began.
+    lost_before: u64,
 }
-
-/// A file, and the numbers of the events in each of its records.
-type Segment = (PathBuf, Vec<Range<u64>>);
 
 impl Replay {
     fn of(waiting: &[&Found]) -> anyhow::Result<Self> {
         let of = |found: &&Found| {
-            let damaged: Vec<_> = found.problems.iter().filter(|problem| !problem.is_torn()).collect();
-            let is_sound = |(path, _): &&Segment| damaged.iter().all(|problem| problem.path != *path);
-            let context = || format!("cannot look at a spool in {}", found.directory.display());
-            let segments = found.segments.iter().filter(is_sound).cloned().collect();
-            Ok((found.spool.progress().with_context(context)?, segments))
+            let context = || format!("cannot look at {}", found::name(&found.directory, &found.spool));
+            Ok((found.spool.progress().with_context(context)?, found.segments.clone()))
         };
         let spools = waiting.iter().map(of).collect::<anyhow::Result<_>>()?;
-        let mut this = Self { spools, all: 0 };
-        this.all = this.waiting();
+        let mut this = Self { spools, all: 0, lost_before: 0 };
+        (this.all, this.lost_before) = (this.waiting(), this.lost());
         Ok(this)
+    }
+
+    /// Events that were lost in place of being delivered.
+    fn lost(&self) -> u64 {
+        self.spools.iter().map(|(progress, _)| progress.lost()).sum::<u64>() - self.lost_before
     }
 
     /// Events that are not delivered.
     fn waiting(&self) -> u64 {
         let of = |(progress, segments): &(Progress, Vec<Segment>)| {
             let next = progress.next();
-            let segments = segments.iter().filter(|(path, _)| path.exists());
+            let segments = segments.iter().filter(|segment| segment.path.exists());
             let left = |numbers: &Range<u64>| numbers.end.saturating_sub(numbers.start.max(next));
-            segments.flat_map(|(_, records)| records).map(left).sum::<u64>()
+            segments.flat_map(Segment::deliverable).map(left).sum::<u64>()
         };
         self.spools.iter().map(of).sum()
     }

@@ -2,8 +2,6 @@
 
 //! `nixl-telemetry spool rm`: spools that nobody wants delivered.
 
-use anyhow::Context as _;
-
 use crate::common::end::{End, Outcome};
 use crate::common::human;
 use crate::common::terminal::{Style, complain, print};
@@ -16,7 +14,7 @@ use crate::spool::which::Which;
 /// Remove spools that dead processes left, with the events that wait in them
 ///
 /// Without --yes it only shows what would be removed. A spool that a living process has, its own or one that delivers it, is
-/// never removed; files that cannot be read, or are of another version, are.
+/// never removed; files that cannot be read, are of another version, or were set aside, are.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -44,16 +42,11 @@ Examples:
 Exit codes: 0 done, or there was nothing to do; 1 something could not be looked at or removed.";
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let mut chosen = Vec::new();
-    for (directory, spool) in arguments.which.find()? {
-        let context = format!("cannot look at a spool in {}", directory.display());
-        let found = Found::look(directory, spool).context(context)?;
-        if arguments.wants(&found) {
-            chosen.push(found);
-        }
-    }
+    let (mut chosen, errors) = found::look(arguments.which.find()?);
+    errors.iter().for_each(|error| complain(Style::Bad, "error", &human::line(error)));
+    chosen.retain(|found| arguments.wants(found));
     let (in_use, mut chosen): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|found| found.writer.is_some());
-    let (mut is_sound, mut in_use) = (true, in_use.len());
+    let (mut is_sound, mut in_use) = (errors.is_empty(), in_use.len());
     if arguments.yes {
         chosen.retain(|found| match found.spool.remove() {
             Ok(true) => true,
@@ -64,8 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             }
             Err(error) => {
                 is_sound = false;
-                let (sink, directory) = (found.spool.sink(), found.directory.display());
-                let what = format!("cannot remove the spool {sink} {} in {directory}: {error}", found.spool.origin());
+                let what = format!("cannot remove {}: {error}", found::name(&found.directory, &found.spool));
                 complain(Style::Bad, "error", &human::line(&what));
                 false
             }

@@ -12,9 +12,12 @@ use nixl_telemetry_log as log;
 use crate::batch::Buffer;
 use crate::queue::delivery::{Chunk, Source};
 use crate::queue::settings::{Limits, Overflow};
-use crate::queue::spool::{Appended, NotAppended, Place, Spool};
+use crate::queue::spool::{Appended, Broken, NotAppended, Place, Spool, TakenOver};
 use crate::queue::{Dropped, QueueCounts};
 use crate::{Agent, Batch, batch::now_us};
+
+/// After how long what could not be read is tried again: the disk may be back, or files may be closed.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// A queue, as both its ends see it.
 #[derive(Debug)]
@@ -37,8 +40,10 @@ struct State {
     spool: Option<Spool>,
     /// What the sink is being given.
     flight: Option<Flight>,
-    /// When the oldest came of those that the sink is not being given.
+    /// When the oldest came of those that the sink is not being given, or earlier.
     since: Option<Instant>,
+    /// The spool could not be read the last time.
+    is_unreadable: bool,
     /// Nothing is delivered any more.
     ended: Option<Ended>,
     counts: QueueCounts,
@@ -130,6 +135,7 @@ impl Shared {
             spool,
             flight: None,
             since: None,
+            is_unreadable: false,
             ended: None,
             counts: QueueCounts::default(),
         };
@@ -188,7 +194,7 @@ impl Shared {
             // Until it is settled nothing but the end of this place moves.
             state.flight = Some(Flight::Spool { events: 0 });
             drop(state);
-            if let Some(parcel) = self.read(&place) {
+            if let Some(parcel) = self.read(&place)? {
                 return Ok(parcel);
             }
         }
@@ -202,7 +208,7 @@ impl Shared {
         if let (Flight::Spool { .. }, Some(until)) = (flight, parcel.spooled_until)
             && let Some(spool) = &mut state.spool
         {
-            spool.advance(until, parcel.end());
+            spool.advance(until, parcel.end(), if outcome == Outcome::Delivered { 0 } else { events });
         }
         match outcome {
             Outcome::Delivered => state.counts.delivered += events,
@@ -218,15 +224,16 @@ impl Shared {
     /// Takes over what processes that have died left behind. Called by the queue's thread, before it takes anything.
     pub(super) fn take_over(&self, agent: &Agent) {
         let Some(home) = self.lock().spool.as_ref().map(Spool::home) else { return };
-        let found = home.take_over(agent);
-        let events = found.iter().map(|trail| trail.events()).sum::<u64>();
+        let TakenOver { trails, unreadable } = home.take_over(agent);
+        let events = trails.iter().map(|trail| trail.events()).sum::<u64>();
         if events > 0 {
             log::info!("{}: delivering {events} events that processes which have ended left in the spool", self.name);
         }
         let mut state = self.lock();
-        state.counts.recovered += events;
+        state.counts.recovered += events + unreadable;
+        state.counts.dropped.unreadable += unreadable;
         if let Some(spool) = &mut state.spool {
-            spool.adopt(found);
+            spool.adopt(trails);
         }
     }
 
@@ -384,26 +391,17 @@ impl Shared {
             chunks.push(chunk);
         }
         state.flight = Some(Flight::Memory(taken));
-        state.forget_time();
+        state.move_time(&chunks);
         let is_repeated = chunks.iter().any(|chunk| chunk.is_repeated);
         Parcel { source: Arc::clone(&self.own), chunks, is_repeated, spooled_until: None }
     }
 
-    /// The parcel that begins at this place of the spool; `None` if there is none, and what there was is settled.
-    fn read(&self, place: &Place) -> Option<Parcel> {
-        let read = place.read(self.limits.batch_size);
-        let (chunks, until) = match read {
+    /// The parcel that begins at this place of the spool; `None` if there is none, and what there was is settled; or in how
+    /// long to look again.
+    fn read(&self, place: &Place) -> Result<Option<Parcel>, Duration> {
+        let (chunks, until) = match place.read(self.limits.batch_size) {
             Ok(read) => read,
-            Err(error) => {
-                log::error!("{}: {}: {error}; what is in it is not delivered", self.name, place.path.display());
-                let mut state = self.lock();
-                state.flight = None;
-                let lost = state.spool.as_mut().map_or(0, Spool::leave_front);
-                state.counts.dropped.unreadable += lost;
-                drop(state);
-                self.room.notify_all();
-                return None;
-            }
+            Err(error) => return self.cannot_read(place, &error),
         };
         let source = Arc::clone(&place.source);
         let oldest_us = self.max_age_us.map_or(0, |age| now_us().saturating_sub(age));
@@ -412,13 +410,44 @@ impl Shared {
         let parcel = Parcel { source, chunks, is_repeated, spooled_until: Some(until) };
         let mut state = self.lock();
         state.flight = Some(Flight::Spool { events: parcel.events() });
-        state.forget_time();
+        if !place.is_recovered {
+            state.move_time(&parcel.chunks);
+        }
+        let was_unreadable = mem::take(&mut state.is_unreadable);
         drop(state);
+        if was_unreadable {
+            log::info!("{}: the spool can be read again", self.name);
+        }
         if is_old {
             self.settle(&parcel, Outcome::Expired);
-            return None;
+            return Ok(None);
         }
-        Some(parcel)
+        Ok(Some(parcel))
+    }
+
+    /// What is damaged, or was removed, is passed over. For what may be there another time everything behind it has to wait:
+    /// a sink that keeps the highest number would not take it afterwards.
+    fn cannot_read(&self, place: &Place, error: &Broken) -> Result<Option<Parcel>, Duration> {
+        let (name, path) = (&self.name, place.path.display());
+        let mut state = self.lock();
+        state.flight = None;
+        if matches!(error, Broken::Io(_)) && !state.spool.as_mut().is_some_and(Spool::is_front_gone) {
+            let was_unreadable = mem::replace(&mut state.is_unreadable, true);
+            drop(state);
+            if !was_unreadable {
+                let wait = READ_AGAIN.as_millis();
+                log::warn!("{name}: {path}: {error}; it is tried again in {wait} ms, and until it is well");
+            }
+            return Err(READ_AGAIN);
+        }
+        let lost = state.spool.as_mut().map_or(0, Spool::give_up_front);
+        state.counts.dropped.unreadable += lost;
+        drop(state);
+        log::error!(
+            "{name}: {path}: {error}; {lost} events in it are not delivered, and it is set aside if it is there"
+        );
+        self.room.notify_all();
+        Ok(None)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -437,11 +466,11 @@ impl State {
         self.memory.held.events + self.spool.as_ref().map_or(0, Spool::events).saturating_sub(in_flight)
     }
 
-    /// If nothing waits, nothing waits for its time.
-    fn forget_time(&mut self) {
-        if self.waiting() == 0 {
-            self.since = None;
-        }
+    /// These have left: what waits came after the last of them, and if nothing waits, nothing waits for its time.
+    fn move_time(&mut self, taken: &[Chunk]) {
+        let age = taken.last().map_or(0, |last| now_us().saturating_sub(last.at_us));
+        let since = Instant::now().checked_sub(Duration::from_micros(age)).or(self.since);
+        self.since = since.filter(|_| self.waiting() > 0);
     }
 
     /// Nothing is taken from now on, and what is in memory is no longer there: so many events.
@@ -491,5 +520,44 @@ impl Parcel {
 
     fn end(&self) -> u64 {
         self.chunks.last().map_or(0, Chunk::end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nixl_telemetry_event::{Event, Kind};
+
+    use super::*;
+    use crate::queue::OriginId;
+
+    #[test]
+    fn what_a_full_batch_leaves_behind_waits_for_its_own_time() {
+        let (agent, timeout) = (Agent::new("a"), Duration::from_secs(3600));
+        let source = Arc::new(Source { origin: OriginId::new(), agent: agent.clone() });
+        let overflow = Overflow::DropNewest;
+        let limits = Limits { events: 1000, bytes: 1 << 20, overflow, batch_size: 10, batch_timeout: timeout };
+        let shared = Shared::new("q".to_owned(), limits, None, source, None);
+        let put = || {
+            let mut buffer = Buffer::new();
+            (0..6).for_each(|value| buffer.push(&Event::new(Kind::TX_BYTES, value)));
+            shared.put(&Batch::new(&agent, &buffer, None)).unwrap();
+        };
+        put();
+        // As if it had come so long ago.
+        let long_ago = Duration::from_secs(3599);
+        let mut state = shared.lock();
+        state.since = Instant::now().checked_sub(long_ago);
+        state.memory.chunks[0].at_us -= u64::try_from(long_ago.as_micros()).unwrap();
+        drop(state);
+        put();
+        put();
+        for age in [long_ago, Duration::ZERO] {
+            let parcel = shared.take(false).unwrap();
+            assert_eq!(parcel.events(), 6);
+            let since = shared.lock().since.unwrap();
+            assert!(since.elapsed() >= age && since.elapsed() < age + Duration::from_secs(1000));
+            shared.settle(&parcel, Outcome::Delivered);
+        }
+        assert!(shared.take(false).unwrap_err() > Duration::from_secs(2000));
     }
 }

@@ -2,6 +2,7 @@
 
 //! The queue's own thread: one parcel after another to the sink, again if that fails, and what that means for the log.
 
+use std::mem;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ pub(super) struct Courier<S> {
     sink: Option<S>,
     queue: Arc<Shared>,
     agent: Agent,
-    backoff: Option<Backoff>,
+    retries: bool,
+    backoff: Backoff,
     /// What has failed and is tried again, and when.
     in_hand: Option<(Parcel, Instant)>,
     has_taken_over: bool,
@@ -38,9 +40,9 @@ enum Attempt {
 }
 
 impl<S: Sink> Courier<S> {
-    pub(super) fn new(sink: S, queue: Arc<Shared>, agent: Agent, backoff: Option<Backoff>) -> Self {
+    pub(super) fn new(sink: S, queue: Arc<Shared>, agent: Agent, retries: bool, backoff: Backoff) -> Self {
         let (in_hand, has_taken_over, is_failing) = (None, false, false);
-        Self { sink: Some(sink), queue, agent, backoff, in_hand, has_taken_over, is_failing }
+        Self { sink: Some(sink), queue, agent, retries, backoff, in_hand, has_taken_over, is_failing }
     }
 
     /// The job of the queue's thread: one delivery, if one is due, so that it soon hears of the end. Says in how long the
@@ -121,17 +123,7 @@ impl<S: Sink> Courier<S> {
                 Outcome::Delivered
             }
             Ok(Err(Failed { error, what: What::Retry { after } })) => {
-                let wait = self.backoff.as_mut().and_then(|backoff| {
-                    // What is in the spool may stay there, however long it takes.
-                    let limit = backoff.max_elapsed_time;
-                    if parcel.spooled_until.is_some() {
-                        backoff.max_elapsed_time = Duration::MAX;
-                    }
-                    let wait = backoff.failed(Instant::now(), after, chance());
-                    backoff.max_elapsed_time = limit;
-                    wait
-                });
-                if let Some(wait) = wait {
+                if let Some(wait) = wait(&mut self.backoff, self.retries, parcel.spooled_until.is_some(), after) {
                     if !self.is_failing {
                         log::warn!(
                             "{name}: {error}; it is tried again in {} ms, and until it is well",
@@ -163,10 +155,25 @@ impl<S: Sink> Courier<S> {
                 return Attempt::Over;
             }
         };
-        if let Some(backoff) = &mut self.backoff {
-            backoff.reset();
-        }
+        self.backoff.reset();
         self.queue.settle(parcel, outcome);
         Attempt::Settled
+    }
+}
+
+/// In how long what has failed is tried again, if it is.
+fn wait(backoff: &mut Backoff, retries: bool, is_spooled: bool, after: Option<Duration>) -> Option<Duration> {
+    match (retries, is_spooled) {
+        (false, false) => None,
+        (true, false) => backoff.failed(Instant::now(), after, chance()),
+        // What is in the spool may stay there, however long it takes.
+        (true, true) => {
+            let limit = mem::replace(&mut backoff.max_elapsed_time, Duration::MAX);
+            let wait = backoff.failed(Instant::now(), after, chance());
+            backoff.max_elapsed_time = limit;
+            wait
+        }
+        // Nobody wants the sink to be asked often, and nobody wants a dead process's events dropped for one failure.
+        (false, true) => Some(backoff.max_interval.max(after.unwrap_or_default())),
     }
 }

@@ -61,7 +61,11 @@
 //! * **What fails is tried again** ([`Failed::retry`], or `?`), after waits that grow ([`Backoff`](crate::Backoff)); what is
 //!   [refused](Failed::refused) is not. The log tells once that it goes wrong, and once that it is well again.
 //! * **A spool**, if `SPOOL_DIR` names a directory: events wait there, not in memory, outlive the process, and are delivered by
-//!   the next one.
+//!   the next one. No failure that may heal costs events then: with `RETRY_ENABLED=n`, too, they stay, and are tried again
+//!   after `RETRY_MAX_INTERVAL` or by the next process.
+//! * **Events come in order**, also from a spool. While a file of it cannot be opened or read, what is behind it waits. One
+//!   that is damaged is delivered up to the damage, and set aside with the ending `.damaged`: for a sink that keeps the
+//!   highest number, what is behind the damage would come too late.
 //! * **Every loss is counted** with its reason ([`QueueCounts`]).
 //!
 //! # Settings
@@ -241,7 +245,8 @@ pub struct Dropped {
     pub given_up: u64,
     /// They were in the spool for too long.
     pub expired: u64,
-    /// What is in the spool in their place cannot be read. It is still there.
+    /// Their part of the spool is damaged, was torn by a crash, or was removed by somebody. If it is damaged its file is still
+    /// there, under another name. Of what others left behind, as far as that can be told.
     pub unreadable: u64,
     /// The sink panicked over them, or before they came.
     pub panicked: u64,
@@ -290,7 +295,7 @@ impl<S: Sink> Exporter for Queued<S> {
     const SETTINGS: &'static [&'static dyn Describe] = Named::<S>::ALL;
 
     fn open(agent: &Agent, settings: &Settings) -> Result<Self, Error> {
-        let Config { limits, backoff, shutdown_timeout, spool } = Config::of::<S>(settings)?;
+        let Config { limits, retries, backoff, shutdown_timeout, spool } = Config::of::<S>(settings)?;
         let sink = S::open(agent, settings)?;
         let (name, max_age) =
             (format!("queue {} of agent {}", S::NAME, agent.name()), spool.as_ref().and_then(|spool| spool.max_age));
@@ -298,7 +303,7 @@ impl<S: Sink> Exporter for Queued<S> {
         let spool =
             spool.map(|config| Spool::open(&config, limits.batch_size, S::NAME, Arc::clone(&source))).transpose()?;
         let queue = Arc::new(Shared::new(name, limits, max_age, source, spool));
-        let mut courier = Courier::new(sink, Arc::clone(&queue), agent.clone(), backoff);
+        let mut courier = Courier::new(sink, Arc::clone(&queue), agent.clone(), retries, backoff);
         let thread = format!("nixl-tlm-{}", S::NAME.to_ascii_lowercase());
         // It is called at once, to look for what others left behind.
         let worker = Worker::start(&thread, Duration::ZERO, move |call| courier.run(call))

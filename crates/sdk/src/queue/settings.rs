@@ -8,7 +8,7 @@
 
 use std::ffi::OsStr;
 use std::marker::PhantomData;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 use std::time::Duration;
 
 use nixl_telemetry_settings::{Describe, Dialect, Malformed, Millis, Setting, Settings, TomlValue, Value};
@@ -22,8 +22,9 @@ pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
     pub(super) limits: Limits,
-    /// `None` if what fails is not tried again.
-    pub(super) backoff: Option<Backoff>,
+    /// Whether what fails is tried again, if it is in memory.
+    pub(super) retries: bool,
+    pub(super) backoff: Backoff,
     pub(super) shutdown_timeout: Duration,
     pub(super) spool: Option<SpoolConfig>,
 }
@@ -96,10 +97,16 @@ impl Config {
         let (max_bytes, fsync) =
             (settings.get(&Named::<S>::SPOOL_MAX_BYTES)?.value, settings.get(&Named::<S>::SPOOL_FSYNC)?.value);
         let max_age = settings.find(&Named::<S>::SPOOL_MAX_AGE)?.map(|found| found.value.duration());
-        let directory = settings.find(&Named::<S>::SPOOL_DIR)?.map(|found| found.value);
+        // The host may go to another directory.
+        let absolute = |directory: PathBuf| {
+            let why = |error| format!("{} is {}: {error}", Named::<S>::SPOOL_DIR.name(), directory.display());
+            path::absolute(&directory).map_err(why)
+        };
+        let directory = settings.find(&Named::<S>::SPOOL_DIR)?.map(|found| absolute(found.value)).transpose()?;
         Ok(Self {
             limits,
-            backoff: retries.then_some(backoff),
+            retries,
+            backoff,
             shutdown_timeout: millis(&Named::<S>::SHUTDOWN_TIMEOUT)?.min(DAY),
             spool: directory.map(|directory| SpoolConfig { directory, max_bytes, max_age, fsync }),
         })
@@ -324,7 +331,7 @@ mod tests {
     #[test]
     fn without_a_word_it_is_as_opentelemetry_has_it() {
         let config = Config::of::<Rows>(&Settings::empty()).unwrap();
-        assert_eq!(config.backoff, Some(Backoff::default()));
+        assert_eq!((config.retries, config.backoff), (true, Backoff::default()));
         let Limits { events, bytes, overflow, batch_size, batch_timeout } = config.limits;
         assert_eq!((events, bytes, overflow), (1_000_000, 32 << 20, Overflow::DropNewest));
         assert_eq!((batch_size, batch_timeout), (8192, Duration::from_millis(200)));
@@ -343,13 +350,16 @@ mod tests {
         .with_toml("NIXL_TELEMETRY_ROWS_RETRY_MULTIPLIER = 2\nNIXL_TELEMETRY_ROWS_RETRY_RANDOMIZATION_FACTOR = 0.25");
         let config = Config::of::<Rows>(&settings).unwrap();
         assert_eq!(config.limits.overflow, Overflow::Block(Duration::from_millis(250)));
-        let backoff = config.backoff.unwrap();
+        let backoff = config.backoff;
         assert_eq!((backoff.multiplier, backoff.randomization_factor), (2.0, 0.25));
         assert_eq!(backoff.max_elapsed_time, Duration::MAX);
         let (directory, max_age) = (PathBuf::from("/s"), Some(Duration::from_secs(1)));
         assert_eq!(config.spool, Some(SpoolConfig { directory, max_bytes: 1 << 30, max_age, fsync: Fsync::Batch }));
         let off = Settings::from_pairs([("NIXL_TELEMETRY_ROWS_RETRY_ENABLED", "n")]);
-        assert_eq!(Config::of::<Rows>(&off).unwrap().backoff, None);
+        assert!(!Config::of::<Rows>(&off).unwrap().retries);
+        let relative = Settings::from_pairs([("NIXL_TELEMETRY_ROWS_SPOOL_DIR", "s")]);
+        let directory = Config::of::<Rows>(&relative).unwrap().spool.unwrap().directory;
+        assert_eq!(directory, std::env::current_dir().unwrap().join("s"));
     }
 
     #[test]

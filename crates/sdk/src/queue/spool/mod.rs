@@ -11,6 +11,7 @@
 //! spool/postgres.3f….lock                      held by the process that writes; how far it has delivered
 //! spool/postgres.3f….0000000000000000.segment  header, record, record, …
 //! spool/postgres.3f….00000000000a3d70.segment
+//! spool/postgres.3f….0000000000051eb8.segment.damaged     set aside: what cannot be read, and what is behind it
 //! ```
 //!
 //! `3f…` is the origin, so that no two agents, processes or runs share a name. Files of one origin are a [`Trail`]. A
@@ -35,7 +36,9 @@ use crate::Error;
 use crate::queue::delivery::{Chunk, Source};
 use crate::queue::settings::SpoolConfig;
 
-pub(super) use takeover::Home;
+pub(super) use record::Broken;
+use record::MOST_BYTES;
+pub(super) use takeover::{Home, TakenOver};
 use trail::Most;
 pub(super) use trail::{Place, Trail};
 
@@ -146,17 +149,22 @@ impl Spool {
         Appended { displaced, result: result.map_err(|_| NotAppended::Broken) }
     }
 
-    /// What is in front has been settled up to this byte and this event.
-    pub(super) fn advance(&mut self, offset: u64, next: u64) {
-        self.front_trail().advance(offset, next);
+    /// What is in front has been settled up to this byte and this event; so many of them are lost.
+    pub(super) fn advance(&mut self, offset: u64, next: u64, lost: u64) {
+        self.front_trail().advance(offset, next, lost);
         self.forget_empty();
     }
 
-    /// Leaves the file in front alone from now on, and tells how many events are in it.
-    pub(super) fn leave_front(&mut self) -> u64 {
-        let events = self.front_trail().leave_front();
+    /// Sets the file in front aside, and tells how many events that costs.
+    pub(super) fn give_up_front(&mut self) -> u64 {
+        let events = self.front_trail().give_up_front();
         self.forget_empty();
         events
+    }
+
+    /// Whether somebody has removed the file in front.
+    pub(super) fn is_front_gone(&mut self) -> bool {
+        self.front_trail().is_front_gone()
     }
 
     /// Adds what others left behind, to be delivered before anything else.
@@ -204,13 +212,14 @@ impl Spool {
 }
 
 /// How long a file becomes: short enough that what is delivered makes room soon, and what gives way is not much at once. What
-/// is delivered at once comes from one file; so those of a sink with large batches are as large as these.
+/// is delivered at once comes from one file; so those of a sink with large batches are as large as these, up to half of what
+/// is ever read.
 fn most(max_bytes: u64, batch_size: u64) -> Most {
     const SHORT: u64 = 8 << 20;
     // Of an event, with its share in the record of a small batch.
     const EVENT: u64 = 48;
     let of_a_batch = batch_size.saturating_mul(EVENT);
-    let bytes = (max_bytes / 8).clamp(4 << 10, SHORT.max(of_a_batch));
+    let bytes = (max_bytes / 8).clamp(4 << 10, SHORT.max(of_a_batch)).min(MOST_BYTES / 2);
     Most { bytes, events: if of_a_batch > SHORT { batch_size } else { u64::MAX } }
 }
 
@@ -229,6 +238,6 @@ mod tests {
         assert_eq!(most(0, 8192), (4096, u64::MAX));
         assert_eq!(most(1 << 30, 1_000_000), (48_000_000, 1_000_000));
         assert_eq!(most(100 << 20, 1_000_000), ((100 << 20) / 8, 1_000_000));
-        assert_eq!(most(u64::MAX, u64::MAX), (u64::MAX / 8, u64::MAX));
+        assert_eq!(most(u64::MAX, u64::MAX), (1 << 29, u64::MAX));
     }
 }

@@ -54,6 +54,11 @@ const VERSION: u32 = 1;
 
 /// Bytes before those a record's checksum is of.
 pub(super) const PREFIX: usize = 8;
+/// Bytes of a record before its names.
+const HEAD: usize = PREFIX + 28;
+
+/// Most bytes of a segment.
+pub(super) const MOST_BYTES: u64 = 1 << 30;
 
 /// Why a file of a spool, or a part of one, cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +79,9 @@ pub enum Broken {
     /// As many bytes at its end are what is left of a write that was not finished.
     #[error("its last {0} bytes are no whole record")]
     Torn(u64),
+    /// No segment is as large: this one has so many bytes.
+    #[error("has {0} bytes: expected {MOST_BYTES} at most")]
+    Size(u64),
     /// The system says so.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -202,17 +210,19 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Chunk, usize)> {
 
 /// The records of a segment, each with the bytes it is in.
 ///
-/// What is damaged is told once, and passed over if its length leads to a sound record; otherwise nothing follows.
+/// What is damaged is told once, and passed over to the next sound record.
 #[derive(Clone, Debug)]
 pub(super) struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// The least number the next event may have.
+    next: u64,
 }
 
 impl<'a> Walk<'a> {
     /// Begins behind the header of a segment.
     pub(super) const fn new(bytes: &'a [u8], header: &Header) -> Self {
-        Self { bytes, at: header.len }
+        Self { bytes, at: header.len, next: header.first }
     }
 }
 
@@ -223,16 +233,43 @@ impl Iterator for Walk<'_> {
         let (at, rest) = (self.at, self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?);
         if let Some((chunk, len)) = read(rest) {
             self.at += len;
+            self.next = chunk.end();
             return Some(Ok((chunk, at as u64..self.at as u64)));
         }
-        let says = rest.first_chunk().map(|len| u32::from_le_bytes(*len) as usize);
-        let next = says.map(|len| at.saturating_add(PREFIX).saturating_add(len));
-        // What is left of the last write ends before its record does, or with it, or was never written.
-        let is_torn = next.is_none_or(|next| next >= self.bytes.len()) || rest.iter().all(|byte| *byte == 0);
-        let next = next.filter(|next| !is_torn && read(&self.bytes[*next..]).is_some());
-        self.at = next.unwrap_or(self.bytes.len());
+        let is_sound = |bytes: &[u8]| may_be_record(bytes, self.next) && read(bytes).is_some();
+        let sound = (1..rest.len()).find(|skipped| is_sound(&rest[*skipped..]));
+        self.at = sound.map_or(self.bytes.len(), |skipped| at + skipped);
+        let is_torn = sound.is_none() && is_torn(rest);
         Some(Err(if is_torn { Broken::Torn(rest.len() as u64) } else { Broken::Record(at as u64) }))
     }
+}
+
+/// Whether bytes that are no sound record, and behind which there is none, are what is left of a write: shorter than it was to
+/// be, or never written.
+fn is_torn(rest: &[u8]) -> bool {
+    let Some(([len, sum], body)) = rest.split_first_chunk::<PREFIX>().map(|(prefix, body)| (halves(prefix), body))
+    else {
+        return true;
+    };
+    // If its sum fits it is all there, and its length is what is damaged.
+    let is_short = body.len() < len as usize && crc32fast::hash(body) != sum;
+    is_short || rest.iter().all(|byte| *byte == 0)
+}
+
+/// Whether it is worth the time to see whether a sound record begins here, of events that have at least this number.
+fn may_be_record(bytes: &[u8], least: u64) -> bool {
+    let (Some(prefix), Some(head)) = (bytes.first_chunk(), bytes.get(PREFIX..HEAD)) else { return false };
+    let mut reader = Reader(head);
+    let (first, _, is_repeated) = (reader.u64(), reader.u64(), reader.u32());
+    let [len, _] = halves(prefix);
+    let is_near = |first: u64| first.checked_sub(least).is_some_and(|ahead| ahead <= MOST_BYTES);
+    len as usize <= bytes.len() - PREFIX && first.is_some_and(is_near) && is_repeated.is_some_and(|flag| flag <= 1)
+}
+
+/// A record's length and sum.
+pub(super) fn halves(prefix: &[u8; PREFIX]) -> [u32; 2] {
+    let (len, sum) = prefix.split_at(PREFIX / 2);
+    [len, sum].map(|half| half.try_into().map_or(0, u32::from_le_bytes))
 }
 
 /// Least and most bytes of an event.
@@ -389,13 +426,16 @@ mod tests {
         write(&chunk(), &mut record);
         let len = record.len();
         let walk = |bytes: &[u8]| -> Vec<String> {
-            let told = Walk { bytes, at: 0 }.map(|record| match record {
+            let told = Walk { bytes, at: 0, next: 0 }.map(|record| match record {
                 Ok((chunk, bytes)) => format!("{} at {}", chunk.len(), bytes.start / len as u64),
                 Err(error) => error.to_string(),
             });
             told.collect()
         };
-        let three = record.repeat(3);
+        let mut three = record.clone();
+        for first in [46, 50] {
+            write(&Chunk { first, ..chunk() }, &mut three);
+        }
         assert_eq!(walk(&three), ["4 at 0", "4 at 1", "4 at 2"]);
         let damaged = |at: usize| {
             let mut bytes = three.clone();
@@ -403,10 +443,14 @@ mod tests {
             walk(&bytes)
         };
         assert_eq!(damaged(len + 20), ["4 at 0", &format!("its record at byte {len} is damaged"), "4 at 2"]);
-        // Its length leads astray.
-        assert_eq!(damaged(0), ["its record at byte 0 is damaged"]);
+        // Its length leads astray, or beyond the end, also where nothing follows.
+        for at in 0..4 {
+            assert_eq!(damaged(at), ["its record at byte 0 is damaged", "4 at 1", "4 at 2"]);
+            let last = format!("its record at byte {} is damaged", 2 * len);
+            assert_eq!(damaged(2 * len + at), ["4 at 0", "4 at 1", &last]);
+            assert_eq!(damaged(3 * len - 1), ["4 at 0", "4 at 1", &last]);
+        }
         let torn = |torn: usize| format!("its last {torn} bytes are no whole record");
-        assert_eq!(damaged(3 * len - 1), ["4 at 0", "4 at 1", &torn(len)]);
         assert_eq!(walk(&three[..2 * len + 3]), ["4 at 0", "4 at 1", &torn(3)]);
         assert_eq!(walk(&[&record[..], &[0; 100]].concat()), ["4 at 0", &torn(100)]);
     }

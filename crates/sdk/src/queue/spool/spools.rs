@@ -23,15 +23,15 @@
 //! that outlives its queue.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 use nixl_telemetry_shm::holder;
 
 use super::record::{self, Header, Walk};
-use super::takeover::Home;
-use super::trail::{Mark, next_of, open};
+use super::takeover::{Home, Part};
+use super::trail::{Mark, Position, open, position, read_all};
 use crate::batch;
 use crate::queue::delivery::{Chunk, OriginId};
 
@@ -43,6 +43,7 @@ pub struct Spool {
     home: Home,
     origin: OriginId,
     segments: Vec<PathBuf>,
+    damaged: Vec<PathBuf>,
 }
 
 /// How far a spool is delivered, now and later.
@@ -70,9 +71,11 @@ pub struct Record(Chunk);
 pub fn find(directory: &Path) -> io::Result<Vec<Spool>> {
     let homes = Home::all(directory)?.into_iter();
     let spools = homes.flat_map(|(home, origins)| {
-        origins.into_iter().map(move |(origin, firsts)| {
-            let segments = firsts.into_iter().map(|first| home.segment_path(origin, first)).collect();
-            Spool { home: home.clone(), origin, segments }
+        origins.into_iter().map(move |(origin, parts)| {
+            let files = parts.into_iter().filter(|part| *part != Part::Lock);
+            let (segments, damaged): (Vec<_>, Vec<_>) = files.partition(|part| matches!(part, Part::Segment(_)));
+            let paths = |parts: Vec<Part>| parts.into_iter().map(|part| home.path(origin, part)).collect();
+            Spool { segments: paths(segments), damaged: paths(damaged), home: home.clone(), origin }
         })
     });
     Ok(spools.collect())
@@ -92,6 +95,11 @@ impl Spool {
     /// Its segments when it was found, in order. One that is delivered is removed.
     pub fn segments(&self) -> &[PathBuf] {
         &self.segments
+    }
+
+    /// Segments that queues have set aside, in order: a part of each is damaged, and what follows that is not delivered.
+    pub fn damaged(&self) -> &[PathBuf] {
+        &self.damaged
     }
 
     /// The process that writes or delivers it: 0 for one that cannot be seen from here, `None` if no other process does.
@@ -126,8 +134,9 @@ impl Spool {
         let Some(mark) = Mark::open(self.home.lock_path(self.origin))? else { return Ok(false) };
         // By now nobody changes it, and there may be more of it than there was.
         for (home, origins) in Home::all(self.home.directory())? {
-            for first in origins.get(&self.origin).filter(|_| home.exporter() == self.sink()).into_iter().flatten() {
-                fs::remove_file(home.segment_path(self.origin, *first))?;
+            let parts = origins.get(&self.origin).filter(|_| home.exporter() == self.sink());
+            for part in parts.into_iter().flatten().filter(|part| **part != Part::Lock) {
+                fs::remove_file(home.path(self.origin, *part))?;
             }
         }
         mark.remove();
@@ -138,7 +147,16 @@ impl Spool {
 impl Progress {
     /// The number of the first event that is not delivered; 0 if that is not known.
     pub fn next(&self) -> u64 {
-        self.0.as_ref().map_or(0, next_of)
+        self.position().next
+    }
+
+    /// How many events before that one are lost: refused, too old, unreadable, or those a sink panicked over.
+    pub fn lost(&self) -> u64 {
+        self.position().lost
+    }
+
+    fn position(&self) -> Position {
+        self.0.as_ref().map(position).unwrap_or_default()
     }
 }
 
@@ -146,11 +164,9 @@ impl Contents {
     /// Reads a segment. No link is followed.
     ///
     /// # Errors
-    /// If it is no segment of this version, or cannot be read.
+    /// If it is no segment of this version, is too large for one, or cannot be read.
     pub fn read(path: &Path) -> Result<Self, Broken> {
-        let mut bytes = Vec::new();
-        open(path)?.read_to_end(&mut bytes)?;
-        Self::from_bytes(bytes)
+        Self::from_bytes(read_all(path)?)
     }
 
     /// The same of bytes, which nobody needs to have checked.

@@ -3,17 +3,18 @@
 //! The files of one origin.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nixl_telemetry_shm::{NewFile, lock};
+use rustix::fs::OFlags;
 
-use super::record::{self, Broken, PREFIX};
-use super::takeover::{Claim, Home};
+use super::record::{self, Broken, MOST_BYTES, PREFIX, halves};
+use super::takeover::{Claim, DAMAGED, Home};
 use crate::queue::delivery::{Chunk, Source};
 use crate::queue::settings::Fsync;
 
@@ -30,10 +31,8 @@ pub(in crate::queue) struct Trail {
     fsync: Fsync,
     header_bytes: u64,
     is_recovered: bool,
-    /// There are files that are not to be touched.
-    has_left: bool,
-    /// Dropped after the lock.
-    claim: Claim,
+    /// Held for as long as the lock, and dropped after it.
+    _claim: Claim,
 }
 
 /// When a segment is full.
@@ -52,6 +51,8 @@ pub(super) struct Segment {
     pub(super) events: Range<u64>,
     /// The bytes they are in; up to the end of the last whole record.
     pub(super) bytes: Range<u64>,
+    /// Behind these bytes is what cannot be read.
+    pub(super) is_damaged: bool,
 }
 
 /// The file that is locked by who delivers a trail, and says how far that is.
@@ -59,6 +60,15 @@ pub(super) struct Segment {
 pub(super) struct Mark {
     path: PathBuf,
     file: File,
+}
+
+/// What a mark says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    /// The number of the first event that has not been delivered. 0 if there is none: then everything comes again.
+    pub(super) next: u64,
+    /// How many events before that are lost.
+    pub(super) lost: u64,
 }
 
 /// Where in a spool the next events are.
@@ -89,8 +99,7 @@ impl Trail {
             fsync,
             header_bytes,
             is_recovered: false,
-            has_left: false,
-            claim,
+            _claim: claim,
         })
     }
 
@@ -100,7 +109,6 @@ impl Trail {
         source: Source,
         mark: Mark,
         segments: VecDeque<Segment>,
-        has_left: bool,
         claim: Claim,
     ) -> Self {
         Self {
@@ -113,8 +121,7 @@ impl Trail {
             fsync: Fsync::Never,
             header_bytes: 0,
             is_recovered: true,
-            has_left,
-            claim,
+            _claim: claim,
         }
     }
 
@@ -134,7 +141,7 @@ impl Trail {
     }
 
     pub(super) fn front(&self) -> Option<Place> {
-        let Segment { path, events, bytes } = self.segments.front().filter(|segment| segment.len() > 0)?;
+        let Segment { path, events, bytes, .. } = self.segments.front().filter(|segment| segment.len() > 0)?;
         let (source, path, bytes) = (Arc::clone(&self.source), path.clone(), bytes.clone());
         Some(Place { source, path, first: events.start, is_recovered: self.is_recovered, bytes })
     }
@@ -173,24 +180,35 @@ impl Trail {
         Ok(())
     }
 
-    pub(super) fn advance(&mut self, offset: u64, next: u64) {
+    /// What is in front has been settled up to this byte and this event; so many of them are lost.
+    pub(super) fn advance(&mut self, offset: u64, next: u64, lost: u64) {
         let Some(segment) = self.segments.front_mut() else { return };
         segment.bytes.start = offset;
         segment.events.start = next;
-        // What was left may be readable another time, and must not count as delivered then.
-        if !self.has_left {
-            self.mark.write(next);
-        }
+        self.mark.advance(next, lost);
         self.drop_delivered();
     }
 
-    /// Lets go of the file in front without touching it.
-    pub(super) fn leave_front(&mut self) -> u64 {
-        self.has_left = true;
+    /// Gives up the file in front, which is damaged, and tells how many events that costs. It is set aside, since what is
+    /// behind it is delivered now: sinks that keep the highest number would never take what comes out of order.
+    pub(super) fn give_up_front(&mut self) -> u64 {
         if self.segments.len() == 1 {
             self.writer = None;
         }
-        self.segments.pop_front().map_or(0, |segment| segment.len())
+        let Some(segment) = self.segments.pop_front() else { return 0 };
+        self.mark.advance(segment.events.end, segment.len());
+        set_aside(&segment.path);
+        segment.len()
+    }
+
+    /// Whether somebody has removed the file in front, and not only its directory is away for now.
+    pub(super) fn is_front_gone(&self) -> bool {
+        let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
+        let is_away =
+            |path: &Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let is_unlinked = || self.mark.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+        self.segments.front().is_some_and(|segment| is_away(&segment.path))
+            && (is_there(&self.mark.path) || is_unlinked())
     }
 
     /// Removes the first segment that comes after `pinned` others.
@@ -219,11 +237,7 @@ impl Trail {
         let _ = self.end_segment();
         if self.events() == 0 {
             self.drop_delivered();
-            if self.has_left {
-                self.claim.keep();
-            } else {
-                self.mark.remove();
-            }
+            self.mark.remove();
         }
     }
 
@@ -233,7 +247,7 @@ impl Trail {
         new.file().write_all_at(&header, 0)?;
         self.writer = Some(new.publish()?);
         let len = header.len() as u64;
-        self.segments.push_back(Segment { path, events: first..first, bytes: len..len });
+        self.segments.push_back(Segment { path, events: first..first, bytes: len..len, is_damaged: false });
         if self.fsync != Fsync::Never {
             // So that the name outlives the machine too.
             File::open(self.home.directory())?.sync_all()?;
@@ -266,10 +280,17 @@ impl Segment {
         self.events.end - self.events.start
     }
 
+    /// Removes the file, or sets it aside if there is more in it than can be read.
     pub(super) fn remove(&self) {
         // Fails if somebody has removed it already. Otherwise it is found again, and the mark says that it is delivered.
-        let _ = fs::remove_file(&self.path);
+        if self.is_damaged { set_aside(&self.path) } else { drop(fs::remove_file(&self.path)) }
     }
+}
+
+/// Gives a file a name under which no queue looks for it.
+pub(super) fn set_aside(path: &Path) {
+    // If it fails, the file is found again, and the mark says up to where it is delivered.
+    let _ = fs::rename(path, path.with_added_extension(DAMAGED));
 }
 
 impl Mark {
@@ -288,9 +309,7 @@ impl Mark {
 
     /// One that was found, locked by now; `None` if another process has it, or has removed it.
     pub(super) fn open(path: PathBuf) -> io::Result<Option<Self>> {
-        use std::os::unix::fs::MetadataExt as _;
-        let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let file = match File::options().read(true).write(true).custom_flags(nofollow).open(&path) {
+        let file = match open_with(File::options().read(true).write(true), &path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(path),
             Err(error) => return Err(error),
@@ -299,14 +318,15 @@ impl Mark {
         Ok(is_ours.then_some(Self { path, file }))
     }
 
-    /// The number of the first event that has not been delivered. 0 if there is none: then everything comes again.
-    pub(super) fn read(&self) -> u64 {
-        next_of(&self.file)
+    pub(super) fn read(&self) -> Position {
+        position(&self.file)
     }
 
-    fn write(&self, next: u64) {
+    /// The next event is this one; of those before, so many more are lost.
+    fn advance(&self, next: u64, lost: u64) {
+        let lost = self.read().lost.saturating_add(lost);
         // If it fails, events come twice, and are said to be repeated.
-        let _ = self.file.write_all_at([next.to_le_bytes(), (!next).to_le_bytes()].as_flattened(), 0);
+        let _ = self.file.write_all_at([next, !next, lost, !lost].map(u64::to_le_bytes).as_flattened(), 0);
     }
 
     /// Removes the file; the lock is kept until the end.
@@ -322,41 +342,78 @@ impl Place {
         let (mut chunks, mut events) = (Vec::<Chunk>::new(), 0);
         let (mut offset, mut next, mut bytes) = (self.bytes.start, self.first, Vec::new());
         while offset < self.bytes.end {
-            let mut prefix = [0; PREFIX];
-            file.read_exact_at(&mut prefix, offset)?;
-            let [len, _] = [&prefix[..4], &prefix[4..]].map(|half| half.try_into().map_or(0, u32::from_le_bytes));
-            let len = PREFIX as u64 + u64::from(len);
-            if len > self.bytes.end - offset {
-                return Err(Broken::Record(offset));
-            }
-            bytes.resize(usize::try_from(len).map_err(|_| Broken::Record(offset))?, 0);
-            file.read_exact_at(&mut bytes, offset)?;
-            let (chunk, _) =
-                record::read(&bytes).filter(|(chunk, _)| chunk.first == next).ok_or(Broken::Record(offset))?;
+            let chunk = match read_record(&file, offset..self.bytes.end, &mut bytes) {
+                Ok(chunk) if chunk.first == next => chunk,
+                // What is sound in front of it is delivered first.
+                _ if !chunks.is_empty() => break,
+                Ok(_) => return Err(Broken::Record(offset)),
+                Err(error) => return Err(error),
+            };
             events += chunk.len();
             if !chunks.is_empty() && events > most_events as u64 {
                 break;
             }
             next = chunk.end();
-            offset += len;
+            offset += bytes.len() as u64;
             chunks.push(chunk);
         }
         if chunks.is_empty() { Err(Broken::Record(offset)) } else { Ok((chunks, offset)) }
     }
 }
 
-/// What a mark's file says.
-pub(super) fn next_of(file: &File) -> u64 {
-    let mut bytes = [[0; 8]; 2];
-    if file.read_exact_at(bytes.as_flattened_mut(), 0).is_err() {
-        return 0;
+/// Reads the record that begins at the first of these bytes; its bytes are left in `bytes`.
+fn read_record(file: &File, place: Range<u64>, bytes: &mut Vec<u8>) -> Result<Chunk, Broken> {
+    let damaged = || Broken::Record(place.start);
+    // A file that ends early is not what was written, and will not be another time.
+    let read = |bytes: &mut [u8]| match file.read_exact_at(bytes, place.start) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged()),
+        read => Ok(read?),
+    };
+    let mut prefix = [0; PREFIX];
+    read(&mut prefix)?;
+    let [len, _] = halves(&prefix);
+    let len = PREFIX as u64 + u64::from(len);
+    if len > place.end - place.start {
+        return Err(damaged());
     }
-    let [next, check] = bytes.map(u64::from_le_bytes);
-    if next == !check { next } else { 0 }
+    bytes.resize(usize::try_from(len).map_err(|_| damaged())?, 0);
+    read(bytes)?;
+    record::read(bytes).map(|(chunk, _)| chunk).ok_or_else(damaged)
 }
 
-/// Opens a file for reading, and follows no link.
+/// What a mark's file says.
+pub(super) fn position(file: &File) -> Position {
+    let number = |offset| {
+        let mut bytes = [[0; 8]; 2];
+        file.read_exact_at(bytes.as_flattened_mut(), offset).ok()?;
+        let [number, check] = bytes.map(u64::from_le_bytes);
+        (number == !check).then_some(number)
+    };
+    Position { next: number(0).unwrap_or(0), lost: number(16).unwrap_or(0) }
+}
+
+/// Opens a file for reading, if it is a regular one. No link is followed.
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    File::options().read(true).custom_flags(nofollow).open(path)
+    open_with(File::options().read(true), path)
+}
+
+/// All bytes of a segment.
+pub(super) fn read_all(path: &Path) -> Result<Vec<u8>, Broken> {
+    let (file, mut bytes) = (open(path)?, Vec::new());
+    let size = file.metadata()?.len();
+    if size > MOST_BYTES {
+        return Err(Broken::Size(size));
+    }
+    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    // A pipe would wait for its other end.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
+    }
+    Ok(file)
 }

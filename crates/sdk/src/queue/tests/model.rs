@@ -12,7 +12,7 @@ use nixl_telemetry_settings::{Describe, Settings};
 use proptest::test_runner::TestCaseError;
 
 use crate::batch::Buffer;
-use crate::queue::{Delivery, Failed, OriginId, QueueCounts, Queued, Sink};
+use crate::queue::{Delivery, Failed, OriginId, QueueCounts, Queued, Sink, buffer::Shared};
 use crate::{Agent, Batch, Error, Exporter as _};
 
 /// What a sink does with a delivery.
@@ -200,6 +200,11 @@ impl Rig {
         let mut buffer = Buffer::new();
         events.iter().for_each(|event| buffer.push(event));
         self.queue.export(&Batch::new(&self.agent, &buffer, id))
+    }
+
+    /// What its two ends share.
+    pub(super) fn queue(&self) -> Arc<Shared> {
+        Arc::clone(&self.queue.queue)
     }
 
     pub(super) fn counts(&self) -> QueueCounts {

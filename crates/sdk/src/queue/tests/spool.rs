@@ -7,12 +7,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nixl_telemetry_event::Event;
+use nixl_telemetry_event::{Event, Kind};
 
 use super::all;
 use super::model::{Reaction, Rig, events, plain};
 use crate::queue::{
     QueueCounts,
+    buffer::Outcome,
     spools::{self, Contents},
 };
 
@@ -47,19 +48,47 @@ fn leave(directory: &Path) -> PathBuf {
     segment.clone()
 }
 
+/// Events that take more than 4096 bytes, so that each batch has a file of its own.
+fn large() -> Vec<Event<'static>> {
+    (0..400).map(|time| Event::new(Kind::TX_BYTES, u64::MAX).at(time * 1000)).collect()
+}
+
+/// The same, with a file for each of 3 batches of 400 events.
+fn leave_many(directory: &Path) -> Vec<PathBuf> {
+    let mut rig = Rig::open(&settings(directory, &[("SPOOL_MAX_BYTES", "32768")]));
+    rig.sink.always(Reaction::Retry);
+    let batch = large();
+    for _ in 0..3 {
+        rig.export(&batch).unwrap();
+    }
+    rig.close().unwrap();
+    rig.until_over();
+    let files = files(directory, "segment");
+    assert_eq!((rig.counts().spooled, files.len()), (1200, 3));
+    files
+}
+
 /// Lets another queue find what is there; tells what it recovered and delivered.
 fn find(directory: &Path) -> (u64, Vec<u64>) {
+    let (recovered, unreadable, numbers) = find_damaged(directory);
+    assert_eq!(unreadable, 0);
+    (recovered, numbers)
+}
+
+/// The same; tells what it recovered, could not read, and delivered.
+fn find_damaged(directory: &Path) -> (u64, u64, Vec<u64>) {
     let mut rig = Rig::open(&settings(directory, &[]));
     rig.export(&events(1)).unwrap();
     rig.until(|counts| counts.spooled == 0 && counts.delivered > 0);
-    rig.close().unwrap();
+    let QueueCounts { recovered, dropped, .. } = rig.counts();
+    assert_eq!((rig.close().is_err(), dropped.total()), (dropped.unreadable > 0, dropped.unreadable));
     let seen = rig.sink.seen();
     let own = seen.last().unwrap();
     assert_eq!((own.sequence, own.is_repeated, own.agent.as_str()), (0, false, rig.agent.name()));
     let old = &seen[..seen.len() - 1];
     assert!(old.iter().all(|seen| seen.origin != own.origin && seen.is_repeated));
     let numbers = old.iter().flat_map(|seen| seen.sequence..seen.sequence + seen.events.len() as u64).collect();
-    (rig.counts().recovered, numbers)
+    (recovered, dropped.unreadable, numbers)
 }
 
 #[test]
@@ -213,29 +242,83 @@ fn a_torn_tail_costs_what_was_torn() {
 }
 
 #[test]
-fn what_cannot_be_read_is_left_alone() {
-    let damages: [fn(&mut Vec<u8>); 4] = [
-        |bytes| bytes[0] = b'X',
-        // Of a later version.
-        |bytes| bytes[8] = 2,
-        |bytes| bytes[20] ^= 1,
-        // In a record among others.
-        |bytes| {
-            let at = bytes.len() / 2 + 20;
-            bytes[at] ^= 1;
-        },
-    ];
-    for (index, damage) in damages.into_iter().enumerate() {
+fn what_is_in_front_of_damage_is_delivered_and_the_file_set_aside() {
+    // In the header, and in length, sum, number, and events of each record.
+    let in_records = (0..5).flat_map(|record| [0, 1, 2, 3, 4, 8, 20, 28 + 8].map(|at| (Some(record), at)));
+    for (record, at) in [(None, 0), (None, 20)].into_iter().chain(in_records) {
+        let sound = 10 * record.unwrap_or(0);
+        // How many events the last record had is not known.
+        let lost = if record.is_some_and(|record| record < 4) { 50 - sound } else { 0 };
         let folder = tempfile::tempdir().unwrap();
         let segment = leave(folder.path());
         let mut bytes = fs::read(&segment).unwrap();
-        damage(&mut bytes);
+        let header = u32::from_le_bytes(*bytes[12..].first_chunk().unwrap()) as usize;
+        let start = record.map_or(0, |record| header + usize::try_from(record).unwrap() * (bytes.len() - header) / 5);
+        bytes[start + at] ^= 1 << (at % 8);
         fs::write(&segment, &bytes).unwrap();
+        assert_eq!(find_damaged(folder.path()), (sound + lost, lost, (0..sound).collect()), "{record:?} {at}");
         for _ in 0..2 {
-            assert_eq!(find(folder.path()), (0, vec![]), "{index}");
-            assert_eq!(fs::read(&segment).unwrap(), bytes, "{index}");
+            assert_eq!(fs::read(segment.with_added_extension("damaged")).unwrap(), bytes, "{record:?} {at}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{record:?} {at}");
+            assert_eq!(find(folder.path()), (0, vec![]), "{record:?} {at}");
         }
+        let [spool] = &spools::find(folder.path()).unwrap()[..] else { panic!("one spool") };
+        assert_eq!((spool.segments().len(), spool.damaged().len()), (0, 1));
+        assert!(spool.remove().unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
+}
+
+#[test]
+fn what_another_version_wrote_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let segments = leave_many(folder.path());
+    let mut bytes = fs::read(&segments[1]).unwrap();
+    bytes[8] = 2;
+    fs::write(&segments[1], &bytes).unwrap();
+    for _ in 0..2 {
+        assert_eq!(find(folder.path()), (0, vec![]));
+        assert_eq!(files(folder.path(), "segment"), segments);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_for_now_is_taken_over_later_and_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let segments = leave_many(folder.path());
+    let away = folder.path().join("away");
+    fs::rename(&segments[0], &away).unwrap();
+    std::os::unix::fs::symlink(&away, &segments[0]).unwrap();
+    assert_eq!(find(folder.path()), (0, vec![]));
+    fs::rename(&away, &segments[0]).unwrap();
+    assert_eq!(find(folder.path()), (1200, (0..1200).collect()));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_torn_tail_among_others_costs_what_was_torn() {
+    let folder = tempfile::tempdir().unwrap();
+    let segments = leave_many(folder.path());
+    let file = fs::File::options().write(true).open(&segments[1]).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    assert_eq!(find_damaged(folder.path()), (1200, 400, (0..400).chain(800..1200).collect()));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn pipes_and_giants_are_no_segments() {
+    let folder = tempfile::tempdir().unwrap();
+    let segments = leave_many(folder.path());
+    let giant = fs::File::options().write(true).open(&segments[2]).unwrap();
+    giant.set_len(1 << 40).unwrap();
+    let sound = fs::read(&segments[0]).unwrap();
+    fs::remove_file(&segments[0]).unwrap();
+    assert!(Command::new("mkfifo").arg(&segments[0]).status().unwrap().success());
+    assert_eq!(find(folder.path()), (0, vec![]));
+    fs::remove_file(&segments[0]).unwrap();
+    fs::write(&segments[0], sound).unwrap();
+    assert_eq!(find(folder.path()), (800, (0..800).collect()));
+    assert_eq!(files(folder.path(), "damaged"), [segments[2].with_added_extension("damaged")]);
 }
 
 #[test]
@@ -257,7 +340,33 @@ fn what_is_damaged_under_a_living_queue_is_counted_and_stays() {
     rig.export(&events(5)).unwrap();
     rig.until(|counts| counts.delivered == 15);
     rig.close().unwrap_err();
-    assert_eq!(fs::read(segment).unwrap(), bytes);
+    assert_eq!(fs::read(segment.with_added_extension("damaged")).unwrap(), bytes);
+}
+
+#[test]
+fn what_cannot_be_read_for_now_waits_with_all_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, away) = (folder.path().join("spool"), folder.path().join("away"));
+    let mut rig = Rig::open(&settings(&directory, &[("SPOOL_MAX_BYTES", "32768"), ("BATCH_TIMEOUT", "3600000")]));
+    let queue = rig.queue();
+    let batch = large();
+    for _ in 0..2 {
+        rig.export(&batch).unwrap();
+    }
+    assert_eq!(files(&directory, "segment").len(), 2);
+    fs::rename(&directory, &away).unwrap();
+    for _ in 0..2 {
+        assert_eq!(queue.take(true).unwrap_err().as_millis(), 1000);
+        assert_eq!((rig.counts().spooled, rig.counts().dropped.total()), (800, 0));
+    }
+    fs::rename(&away, &directory).unwrap();
+    // But what somebody has removed does not come back.
+    fs::remove_file(&files(&directory, "segment")[0]).unwrap();
+    let parcel = queue.take(true).unwrap();
+    assert_eq!((parcel.chunks[0].first, rig.counts().dropped.unreadable), (400, 400));
+    queue.settle(&parcel, Outcome::Delivered);
+    rig.close().unwrap_err();
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
 }
 
 #[test]
@@ -329,6 +438,34 @@ fn time_does_not_end_attempts_with_a_spool() {
     assert_eq!(rig.counts().spooled, 3);
     rig.sink.always(Reaction::Accept);
     rig.until(|counts| counts.delivered == 3);
+}
+
+#[test]
+fn without_retries_the_spool_keeps_what_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    leave(folder.path());
+    let more = [("RETRY_ENABLED", "n"), ("RETRY_MAX_INTERVAL", "3600000")];
+    let mut rig = Rig::open_to(Reaction::Retry, &settings(folder.path(), &more));
+    rig.sink.until(|seen| !seen.is_empty());
+    rig.sink.until_idle();
+    rig.close().unwrap();
+    rig.until_over();
+    assert_eq!((rig.counts().spooled, rig.counts().recovered), (50, 50));
+    drop(rig);
+    assert_eq!(find(folder.path()), (50, (0..50).collect()));
+}
+
+#[test]
+fn what_is_lost_is_noted_beside_how_far_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    leave(folder.path());
+    let [spool] = &spools::find(folder.path()).unwrap()[..] else { panic!("one spool") };
+    let progress = spool.progress().unwrap();
+    assert_eq!((progress.next(), progress.lost()), (0, 0));
+    let mut rig = Rig::open_to(Reaction::Refuse, &settings(folder.path(), &[("BATCH_SIZE", "20")]));
+    rig.until(|counts| counts.dropped.refused == 50);
+    rig.close().unwrap_err();
+    assert_eq!((progress.next(), progress.lost()), (50, 50));
 }
 
 #[test]
