@@ -17,6 +17,9 @@ use crate::schema::{Present, Schema};
 use crate::settings::Config;
 use crate::wire::{Row, Wire};
 
+/// Kinds are asked for so many in a statement, which is not to grow with their number.
+const KINDS_AT_ONCE: usize = 1000;
+
 /// A connection to a database whose tables are there.
 pub(crate) struct Session {
     wire: Wire,
@@ -126,7 +129,10 @@ impl Session {
         if unknown.is_empty() {
             return Ok(());
         }
-        let rows = self.query(&kinds::ask(&self.schema.kinds, &unknown))?;
+        let mut rows = Vec::new();
+        for some in unknown.chunks(KINDS_AT_ONCE) {
+            rows.extend(self.query(&kinds::ask(&self.schema.kinds, some))?);
+        }
         self.kinds.learn(batch.iter(), &rows);
         match self.kinds.unknown(batch.iter()).first() {
             None => Ok(()),
