@@ -32,10 +32,10 @@ pub(crate) enum Failure {
     )]
     NoPassword,
     #[error(
-        "the server wants the password as it is, over a connection that others can read: expected TLS, or scram-sha-256"
+        "the server wants the password as it is, and nobody vouches for it: expected sslmode=verify-full, or scram-sha-256"
     )]
     Unveiled,
-    #[error("the server wants {0}: expected scram-sha-256, md5, a password in TLS, a certificate, or nothing")]
+    #[error("the server wants {0}: expected scram-sha-256, md5, a password, a certificate, or nothing")]
     Unsupported(&'static str),
     #[error("there is no table {table}: expected it, or {} to be true", CREATE_TABLE.name())]
     NoTable { table: String },

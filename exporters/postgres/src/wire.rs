@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
-use nixl_telemetry_dial::{Stream, Tls, connect};
+use nixl_telemetry_dial::{Stream, Tls, Verify, connect};
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::backend::{AuthenticationSaslBody, DataRowBody, Message};
@@ -42,10 +42,10 @@ enum Socket {
 impl Wire {
     /// Connects, and shows who we are.
     pub(crate) fn connect(config: &Config) -> Result<Self, Failure> {
-        let (stream, is_secret) = Socket::connect(config)?;
+        let (stream, is_known) = Socket::connect(config)?;
         let (input, output) = (BytesMut::with_capacity(READ), BytesMut::new());
         let mut wire = Self { stream, input, output, timeout: config.connect_timeout };
-        wire.log_in(config, is_secret)?;
+        wire.log_in(config, is_known)?;
         // The server cancels what takes longer, and says so.
         wire.timeout = config.timeout + config.connect_timeout;
         wire.stream.set_timeout(wire.timeout)?;
@@ -109,7 +109,7 @@ impl Wire {
         Ok(rows)
     }
 
-    fn log_in(&mut self, config: &Config, is_secret: bool) -> Result<(), Failure> {
+    fn log_in(&mut self, config: &Config, is_known: bool) -> Result<(), Failure> {
         let url = &config.url;
         let application = url.application_name.as_deref().unwrap_or("nixl_telemetry");
         let parameters = [("user", url.user.as_str()), ("database", &url.database), ("client_encoding", "UTF8")];
@@ -120,7 +120,7 @@ impl Wire {
         loop {
             match self.receive_answer()? {
                 Message::AuthenticationOk => break,
-                Message::AuthenticationCleartextPassword if is_secret => self.tell(&config.password()?)?,
+                Message::AuthenticationCleartextPassword if is_known => self.tell(&config.password()?)?,
                 Message::AuthenticationCleartextPassword => return Err(Failure::Unveiled),
                 Message::AuthenticationMd5Password(body) => {
                     self.tell(&md5_hash(url.user.as_bytes(), config.password()?.as_bytes(), body.salt()))?;
@@ -207,7 +207,7 @@ impl Wire {
 }
 
 impl Socket {
-    /// Also says whether nobody else can read what is sent.
+    /// Also says whether it is known who is at the other end, and nobody else can read what is sent.
     fn connect(config: &Config) -> Result<(Self, bool), Failure> {
         let (url, timeout) = (&config.url, config.connect_timeout);
         let host = match &url.host {
@@ -234,7 +234,13 @@ impl Socket {
         match answer {
             [b'S'] => {
                 let tls = Tls::new(&config.certificates, verify)?;
-                Ok((Self::Tcp(tls.connect(socket, host).map_err(Failure::Secure)?), true))
+                // The system's authorities vouch for anybody: without the name that says nothing.
+                let is_known = match verify {
+                    Verify::Full => true,
+                    Verify::Authority => config.certificates.ca.is_some(),
+                    Verify::Nothing => false,
+                };
+                Ok((Self::Tcp(tls.connect(socket, host).map_err(Failure::Secure)?), is_known))
             }
             [b'N'] if is_needed => Err(Failure::NoTls),
             [b'N'] => Ok((Self::Tcp(socket.into()), false)),
