@@ -32,10 +32,10 @@ pub(crate) enum Failure {
     )]
     NoPassword,
     #[error(
-        "the server wants the password as it is, over a connection that others can read: expected TLS, or scram-sha-256"
+        "the server wants the password as it is, and nobody vouches for it: expected sslmode=verify-full, or scram-sha-256"
     )]
     Unveiled,
-    #[error("the server wants {0}: expected scram-sha-256, md5, a password in TLS, a certificate, or nothing")]
+    #[error("the server wants {0}: expected scram-sha-256, md5, a password, a certificate, or nothing")]
     Unsupported(&'static str),
     #[error("there is no table {table}: expected it, or {} to be true", CREATE_TABLE.name())]
     NoTable { table: String },
@@ -53,6 +53,8 @@ pub(crate) enum Failure {
 #[derive(Debug, thiserror::Error)]
 pub(crate) struct ServerError {
     is_fatal: bool,
+    /// It came while events were copied, and is about them, or the table they are to be in.
+    is_of_copy: bool,
     /// SQLSTATE: five characters, of which the first two are a class.
     pub(crate) code: String,
     message: String,
@@ -64,7 +66,7 @@ impl Failure {
     /// The connection is of no more use, through nobody's fault perhaps: the server was restarted, or it was idle for long.
     pub(crate) fn is_of_connection(&self) -> bool {
         match self {
-            Self::Lost(_) => true,
+            Self::Lost(_) | Self::TimedOut(_) => true,
             Self::Server(error) => error.is_fatal,
             _ => false,
         }
@@ -75,16 +77,19 @@ impl Failure {
     /// Numbers always are as the columns have them; if not (22P03), somebody has made other columns, and can change them.
     pub(crate) fn is_final(&self) -> bool {
         match self {
-            Self::Server(error) => error.code.starts_with("22") && error.code != "22P03" && !error.moved_on(),
+            Self::Server(error) => {
+                error.is_of_copy && !error.is_fatal && error.code.starts_with("22") && error.code != "22P03"
+            }
             _ => false,
         }
     }
 }
 
 impl ServerError {
-    pub(crate) fn new(body: &ErrorResponseBody) -> Self {
+    pub(crate) fn new(body: &ErrorResponseBody, is_of_copy: bool) -> Self {
         let mut error = Self {
             is_fatal: false,
+            is_of_copy,
             code: String::new(),
             message: String::new(),
             detail: String::new(),
@@ -105,10 +110,10 @@ impl ServerError {
         error
     }
 
-    /// What the statement that begins each delivery answers if the agent's numbers are not where they were thought to be: it
+    /// What the statement that ends each delivery answers if the agent's numbers are not where they were thought to be: it
     /// divides by the number of rows it has found.
     pub(crate) fn moved_on(&self) -> bool {
-        self.code == "22012"
+        !self.is_of_copy && self.code == "22012"
     }
 }
 

@@ -38,21 +38,27 @@ impl Kinds {
     }
 
     /// The kinds of these events that are not known.
-    pub(crate) fn unknown<'a>(&self, events: impl Iterator<Item = Event<'a>>) -> BTreeSet<Described> {
-        events.filter(|event| self.get(event).is_none()).map(|event| Described::of(&event)).collect()
+    pub(crate) fn unknown<'a>(&self, events: impl Iterator<Item = Event<'a>>) -> Vec<Described> {
+        let kinds: BTreeSet<_> =
+            events.filter(|event| self.get(event).is_none()).map(|event| Described::of(&event)).collect();
+        kinds.into_iter().collect()
     }
 
     /// Learns the numbers of these events' kinds from rows of `id, event, category`. What is not among them stays unknown.
     pub(crate) fn learn<'a>(&mut self, events: impl Iterator<Item = Event<'a>>, rows: &[Vec<Option<String>>]) {
-        for event in events.filter(|event| self.get(event).is_none()).collect::<Vec<_>>() {
+        let ids: HashMap<_, i32> = rows
+            .iter()
+            .filter_map(|row| match &row[..] {
+                [Some(id), Some(event), category] => Some(((event.as_str(), category.as_deref()), id.parse().ok()?)),
+                _ => None,
+            })
+            .collect();
+        for event in events {
+            if self.get(&event).is_some() {
+                continue;
+            }
             let described = Described::of(&event);
-            let row = rows.iter().find(|row| match &row[..] {
-                [_, Some(name), category] => {
-                    (name.as_str(), category.as_deref()) == (described.event.as_str(), described.category)
-                }
-                _ => false,
-            });
-            let Some(id) = row.and_then(|row| row[0].as_ref()?.parse().ok()) else { continue };
+            let Some(&id) = ids.get(&(described.event.as_str(), described.category)) else { continue };
             match (event.kind(), event.category(), event.name()) {
                 (Some(kind), _, _) => drop(self.by_code.insert(kind.code(), id)),
                 (None, Some(category), Name::Text(name)) => {
@@ -75,7 +81,7 @@ impl Described {
 }
 
 /// Those of these kinds that are missing in `table` are put there; asks for the numbers of all of them.
-pub(crate) fn ask(table: &str, kinds: &BTreeSet<Described>) -> String {
+pub(crate) fn ask(table: &str, kinds: &[Described]) -> String {
     let optional = |text: Option<&str>| text.map_or("NULL".to_owned(), escape_literal);
     let rows: Vec<String> = kinds
         .iter()
@@ -128,6 +134,18 @@ mod tests {
         kinds.learn(events.into_iter(), &rows);
         assert_eq!(events.map(|event| kinds.get(&event)), [Some(3), Some(4), Some(5), Some(6), None]);
         assert_eq!(kinds.unknown(events.into_iter()).len(), 1);
+    }
+
+    /// As many as the events themselves, which is somebody's mistake, and no reason to be at it for minutes.
+    #[test]
+    fn many_kinds_are_learned_in_one_go() {
+        let names: Vec<String> = (0..50_000).map(|number| format!("event {number}")).collect();
+        let events = || names.iter().map(|name| Event::backend(name, 1));
+        let row = |(id, name): (usize, &String)| vec![Some(id.to_string()), text(name), text("BACKEND")];
+        let rows: Vec<_> = names.iter().enumerate().map(row).collect();
+        let mut kinds = Kinds::default();
+        kinds.learn(events(), &rows);
+        assert!((0..).zip(events()).all(|(id, event)| kinds.get(&event) == Some(id)));
     }
 
     #[test]

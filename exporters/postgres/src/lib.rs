@@ -59,7 +59,7 @@ impl Postgres {
     fn bring(&mut self, batch: &Delivery<'_>) -> Result<(), Failure> {
         if let Some(session) = self.session.take() {
             match self.bring_by(session, batch) {
-                // That it was closed meanwhile is nothing to tell of, if there is another.
+                // That it was closed meanwhile, or cut without a word, is nothing to tell of, if there is another.
                 Err(failure) if failure.is_of_connection() => {}
                 result => return result,
             }

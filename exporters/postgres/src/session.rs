@@ -2,10 +2,15 @@
 
 //! A connection that knows the tables, and batches that are in them once.
 //!
-//! A batch is one message: it moves the agent's `next_sequence` from where it is thought to be, and copies the events. The server
+//! A batch is one message: it copies the events, and moves the agent's `next_sequence` from where it is thought to be. The server
 //! runs it as one transaction. Whoever thinks wrongly of `next_sequence`, since an earlier attempt has been committed without
 //! an answer, or still is at it, divides by zero, and looks again. So nothing is in the tables twice, without an index over
 //! the events, and a batch costs one round trip.
+//!
+//! The agent's row comes last: while the server waits for events no limit of time counts, and whoever falls silent then must
+//! have nothing that the next attempt needs.
+
+use std::time::Duration;
 
 use nixl_telemetry_sdk::queue::{Delivery, OriginId};
 use postgres_protocol::escape::escape_literal;
@@ -17,12 +22,15 @@ use crate::schema::{Present, Schema};
 use crate::settings::Config;
 use crate::wire::{Row, Wire};
 
+/// Kinds are asked for so many in a statement, which is not to grow with their number.
+const KINDS_AT_ONCE: usize = 1000;
+
 /// A connection to a database whose tables are there.
 pub(crate) struct Session {
     wire: Wire,
     schema: Schema,
     /// What is said before each statement: no state of the connection, since a pool may give each transaction another.
-    limit: String,
+    prelude: String,
     kinds: Kinds,
     /// The last that was asked for.
     agent: Option<Agent>,
@@ -40,9 +48,8 @@ impl Session {
     /// Connects, and makes what tables are missing.
     pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
         let wire = Wire::connect(config)?;
-        let limit = format!("SET LOCAL statement_timeout = {};\n", config.timeout.as_millis());
         let (schema, kinds) = (Schema::new(&config.table), Kinds::default());
-        let mut session = Self { wire, schema, limit, kinds, agent: None };
+        let mut session = Self { wire, schema, prelude: prelude(config.timeout), kinds, agent: None };
         session.prepare(config.creates)?;
         Ok(session)
     }
@@ -59,6 +66,9 @@ impl Session {
             match self.copy(batch, agent, end) {
                 Ok(()) => agent.next_sequence = end,
                 Err(Failure::Server(error)) if error.moved_on() => {
+                    // Perhaps somebody has emptied the tables, and numbers are no longer whose they were.
+                    self.kinds = Kinds::default();
+                    self.know_kinds(batch)?;
                     let now = self.look_up(batch)?;
                     if now == agent {
                         return Err(error.into());
@@ -78,7 +88,7 @@ impl Session {
     }
 
     fn query(&mut self, sql: &str) -> Result<Vec<Row>, Failure> {
-        self.wire.query(&format!("{}{sql}", self.limit))
+        self.wire.query(&format!("{}{sql}", self.prelude))
     }
 
     fn prepare(&mut self, creates: bool) -> Result<(), Failure> {
@@ -126,7 +136,10 @@ impl Session {
         if unknown.is_empty() {
             return Ok(());
         }
-        let rows = self.query(&kinds::ask(&self.schema.kinds, &unknown))?;
+        let mut rows = Vec::new();
+        for some in unknown.chunks(KINDS_AT_ONCE) {
+            rows.extend(self.query(&kinds::ask(&self.schema.kinds, some))?);
+        }
         self.kinds.learn(batch.iter(), &rows);
         match self.kinds.unknown(batch.iter()).first() {
             None => Ok(()),
@@ -135,12 +148,13 @@ impl Session {
     }
 
     fn copy(&mut self, batch: &Delivery<'_>, agent: Agent, end: u64) -> Result<(), Failure> {
-        let (Agent { id, next_sequence: next, .. }, Schema { agents, events, .. }) = (agent, &self.schema);
+        let (Agent { origin, id, next_sequence: next }, Schema { agents, events, .. }) = (agent, &self.schema);
         let sql = format!(
-            "{}WITH moved AS (UPDATE {agents} SET next_sequence = {end} WHERE id = {id} AND next_sequence = {next} RETURNING id) \
-             SELECT 1 / count(*) FROM moved;\n\
-             COPY {events} ({COLUMNS}) FROM STDIN (FORMAT binary)",
-            self.limit
+            "{}COPY {events} ({COLUMNS}) FROM STDIN (FORMAT binary);\n\
+             WITH moved AS (UPDATE {agents} SET next_sequence = {end} \
+             WHERE id = {id} AND next_sequence = {next} AND origin = '{origin}' RETURNING id) \
+             SELECT 1 / count(*) FROM moved",
+            self.prelude
         );
         let kinds = &self.kinds;
         let new = (batch.sequence()..).zip(batch).skip_while(|(sequence, _)| *sequence < next);
@@ -153,4 +167,17 @@ impl Session {
             rows.finish();
         })
     }
+}
+
+/// What holds for a transaction: how long a statement may take; silence on what triggers have to say, which nobody reads while
+/// events are written; and when a client counts as gone that no longer answers, so that the server lets go of its locks.
+fn prelude(timeout: Duration) -> String {
+    format!(
+        "SET LOCAL statement_timeout = {};\n\
+         SET LOCAL client_min_messages = error;\n\
+         SET LOCAL tcp_keepalives_idle = 20;\n\
+         SET LOCAL tcp_keepalives_interval = 5;\n\
+         SET LOCAL tcp_keepalives_count = 3;\n",
+        timeout.as_millis()
+    )
 }

@@ -3,12 +3,13 @@
 //! A connection to a server, and what is said over it: the start, the password, statements and their answers.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
-use nixl_telemetry_dial::{Stream, Tls, connect};
+use nixl_telemetry_dial::{Stream, Tls, Verify, connect, connect_unix};
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::backend::{AuthenticationSaslBody, DataRowBody, Message};
@@ -42,10 +43,10 @@ enum Socket {
 impl Wire {
     /// Connects, and shows who we are.
     pub(crate) fn connect(config: &Config) -> Result<Self, Failure> {
-        let (stream, is_secret) = Socket::connect(config)?;
+        let (stream, is_known) = Socket::connect(config)?;
         let (input, output) = (BytesMut::with_capacity(READ), BytesMut::new());
         let mut wire = Self { stream, input, output, timeout: config.connect_timeout };
-        wire.log_in(config, is_secret)?;
+        wire.log_in(config, is_known)?;
         // The server cancels what takes longer, and says so.
         wire.timeout = config.timeout + config.connect_timeout;
         wire.stream.set_timeout(wire.timeout)?;
@@ -57,10 +58,10 @@ impl Wire {
         self.run(sql, |_| {})
     }
 
-    /// The same for statements of which the last is a COPY, whose data `write` puts behind what is in the buffer, in messages
-    /// of the protocol.
+    /// The same for statements of which one is a COPY, whose data `write` puts behind what is in the buffer, in messages of the
+    /// protocol.
     ///
-    /// All leaves at once. If a statement before the COPY fails, the server disregards the data.
+    /// All leaves at once. If the server does not come to the end of the COPY, it disregards the data.
     pub(crate) fn copy(&mut self, sql: &str, write: impl FnOnce(&mut BytesMut)) -> Result<(), Failure> {
         self.run(sql, |output| {
             write(output);
@@ -74,9 +75,6 @@ impl Wire {
         frontend::terminate(&mut self.output);
         // Whoever does not hear it sees the end of the connection.
         let _ = self.send();
-        if let Socket::Tcp(stream) = self.stream {
-            stream.close();
-        }
     }
 
     fn run(&mut self, sql: &str, more: impl FnOnce(&mut BytesMut)) -> Result<Vec<Row>, Failure> {
@@ -93,11 +91,13 @@ impl Wire {
 
     /// Reads to the end of an answer.
     fn answer(&mut self) -> Result<Vec<Row>, Failure> {
-        let (mut rows, mut result) = (Vec::new(), Ok(()));
+        let (mut rows, mut is_copying, mut result) = (Vec::new(), false, Ok(()));
         loop {
             match self.receive() {
                 Ok(Message::DataRow(row)) => rows.push(columns(&row).map_err(misunderstood)?),
-                Ok(Message::ErrorResponse(body)) => result = Err(ServerError::new(&body)),
+                Ok(Message::CopyInResponse(_)) => is_copying = true,
+                Ok(Message::CommandComplete(_)) => is_copying = false,
+                Ok(Message::ErrorResponse(body)) => result = Err(ServerError::new(&body, is_copying)),
                 Ok(Message::ReadyForQuery(_)) => break,
                 Ok(_) => {}
                 // After its last word the server hangs up.
@@ -109,7 +109,7 @@ impl Wire {
         Ok(rows)
     }
 
-    fn log_in(&mut self, config: &Config, is_secret: bool) -> Result<(), Failure> {
+    fn log_in(&mut self, config: &Config, is_known: bool) -> Result<(), Failure> {
         let url = &config.url;
         let application = url.application_name.as_deref().unwrap_or("nixl_telemetry");
         let parameters = [("user", url.user.as_str()), ("database", &url.database), ("client_encoding", "UTF8")];
@@ -120,7 +120,7 @@ impl Wire {
         loop {
             match self.receive_answer()? {
                 Message::AuthenticationOk => break,
-                Message::AuthenticationCleartextPassword if is_secret => self.tell(&config.password()?)?,
+                Message::AuthenticationCleartextPassword if is_known => self.tell(&config.password()?)?,
                 Message::AuthenticationCleartextPassword => return Err(Failure::Unveiled),
                 Message::AuthenticationMd5Password(body) => {
                     self.tell(&md5_hash(url.user.as_bytes(), config.password()?.as_bytes(), body.salt()))?;
@@ -172,7 +172,7 @@ impl Wire {
     /// The next message, an error as such.
     fn receive_answer(&mut self) -> Result<Message, Failure> {
         match self.receive()? {
-            Message::ErrorResponse(body) => Err(ServerError::new(&body).into()),
+            Message::ErrorResponse(body) => Err(ServerError::new(&body, false).into()),
             message => Ok(message),
         }
     }
@@ -207,15 +207,14 @@ impl Wire {
 }
 
 impl Socket {
-    /// Also says whether nobody else can read what is sent.
+    /// Also says whether it is known who is at the other end, and nobody else can read what is sent.
     fn connect(config: &Config) -> Result<(Self, bool), Failure> {
         let (url, timeout) = (&config.url, config.connect_timeout);
         let host = match &url.host {
             Host::Tcp(host) => host,
             Host::Unix(directory) => {
-                let socket = Self::Unix(UnixStream::connect(url.socket(directory)).map_err(Failure::Connect)?);
-                socket.set_timeout(timeout)?;
-                return Ok((socket, true));
+                let path = url.socket(directory);
+                return Ok((Self::Unix(connect_unix(&path, timeout).map_err(Failure::Connect)?), true));
             }
         };
         let mut socket = connect(host, url.port, timeout).map_err(Failure::Connect)?;
@@ -234,7 +233,13 @@ impl Socket {
         match answer {
             [b'S'] => {
                 let tls = Tls::new(&config.certificates, verify)?;
-                Ok((Self::Tcp(tls.connect(socket, host).map_err(Failure::Secure)?), true))
+                // The system's authorities vouch for anybody: without the name that says nothing.
+                let is_known = match verify {
+                    Verify::Full => true,
+                    Verify::Authority => config.certificates.ca.is_some(),
+                    Verify::Nothing => false,
+                };
+                Ok((Self::Tcp(tls.connect(socket, host).map_err(Failure::Secure)?), is_known))
             }
             [b'N'] if is_needed => Err(Failure::NoTls),
             [b'N'] => Ok((Self::Tcp(socket.into()), false)),
@@ -252,6 +257,16 @@ impl Socket {
             Self::Unix(socket) => socket.set_read_timeout(timeout).and_then(|()| socket.set_write_timeout(timeout)),
         };
         set.map_err(Failure::Connect)
+    }
+}
+
+/// The connection ends, also if a forked child has it too: the server would go on waiting for what comes next.
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = match self {
+            Self::Tcp(stream) => stream.socket().shutdown(Shutdown::Both),
+            Self::Unix(socket) => socket.shutdown(Shutdown::Both),
+        };
     }
 }
 
@@ -287,7 +302,8 @@ fn columns(row: &DataRowBody) -> io::Result<Row> {
 
 fn lost(error: io::Error, timeout: Duration) -> Failure {
     match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::TimedOut(timeout),
+        // The other kind, TimedOut, is the system's word on a connection whose other end is gone.
+        io::ErrorKind::WouldBlock => Failure::TimedOut(timeout),
         kind @ io::ErrorKind::UnexpectedEof => Failure::Lost(io::Error::new(kind, "the server has closed it")),
         _ => Failure::Lost(error),
     }
@@ -295,4 +311,28 @@ fn lost(error: io::Error, timeout: Duration) -> Failure {
 
 fn misunderstood(problem: impl ToString) -> Failure {
     Failure::Misunderstood(problem.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_ends_also_if_somebody_else_has_it() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let child = ours.try_clone().unwrap();
+        drop(Socket::Unix(ours));
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+        drop(child);
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        let child = ours.try_clone().unwrap();
+        drop(Socket::Tcp(ours.into()));
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+        drop(child);
+    }
 }

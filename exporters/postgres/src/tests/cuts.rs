@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! A connection that is cut after so many bytes, on the way there or back.
+//! A connection that is cut after so many bytes, on the way there or back, or falls silent.
 
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use super::victim::Victim;
 use super::*;
 
-/// Passes bytes on, so many of them, then cuts the connection.
-fn pass_on(mut from: TcpStream, mut to: TcpStream, mut left: usize) {
+/// Passes so many bytes on.
+fn pass_on(mut from: &TcpStream, mut to: &TcpStream, mut left: usize) {
     let mut buffer = [0; 4096];
     while left > 0 {
         let most = left.min(buffer.len());
@@ -19,26 +21,53 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, mut left: usize) {
         }
         left -= read;
     }
-    for side in [from, to] {
+}
+
+/// What becomes of a connection.
+struct Fate {
+    there: usize,
+    back: usize,
+    /// After the bytes there, it falls silent until the other side of this is dropped; then it goes on, in place of being cut.
+    silence: Option<Receiver<()>>,
+}
+
+/// Listens; the first connection that comes has this fate, and the second passes on all. Returns the port.
+fn doom_first(server: u16, first: Fate) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let second = Fate { there: usize::MAX, back: usize::MAX, silence: None };
+        for (Fate { there, back, silence }, client) in [first, second].into_iter().zip(listener.incoming()) {
+            let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", server)).unwrap());
+            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || {
+                pass_on(&from, &to, there);
+                if let Some(silence) = silence {
+                    let _ = silence.recv();
+                    pass_on(&from, &to, usize::MAX);
+                }
+                cut([from, to]);
+            });
+            thread::spawn(move || {
+                pass_on(&server, &client, back);
+                cut([server, client]);
+            });
+        }
+    });
+    port
+}
+
+fn cut(sides: [TcpStream; 2]) {
+    for side in sides {
         let _ = side.shutdown(Shutdown::Both);
     }
 }
 
-/// Listens; of the connections that come, the first passes on so many bytes there and back, and the others all. Returns the port.
-fn cut_first(server: u16, there: usize, back: usize) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        let limits = [(there, back)].into_iter().chain(std::iter::repeat((usize::MAX, usize::MAX)));
-        // Two are enough: after the cut one, all goes well.
-        for ((there, back), client) in limits.zip(listener.incoming()).take(2) {
-            let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", server)).unwrap());
-            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || pass_on(from, to, there));
-            thread::spawn(move || pass_on(server, client, back));
-        }
-    });
-    port
+impl Database {
+    /// The URL with another port.
+    fn url_through(&self, port: u16) -> String {
+        self.url().replace(&self.server.port().to_string(), &port.to_string())
+    }
 }
 
 #[test]
@@ -49,8 +78,7 @@ fn wherever_it_is_cut_every_event_is_there_once() {
     let there = (0..24_000).step_by(1997).map(|there| (there, usize::MAX));
     let back = (0..1300).step_by(97).map(|back| (usize::MAX, back));
     for (agents, (there, back)) in (1..).zip(there.chain(back)) {
-        let port = cut_first(database.server.port(), there, back).to_string();
-        let url = database.url().replace(&database.server.port().to_string(), &port);
+        let url = database.url_through(doom_first(database.server.port(), Fate { there, back, silence: None }));
         let mut host = database.open("a", &[("URL", &url), ("RETRY_INITIAL_INTERVAL", "1")]);
         host.export(&events(0..EVENTS));
         host.close();
@@ -60,4 +88,31 @@ fn wherever_it_is_cut_every_event_is_there_once() {
     }
     let cut = "SELECT count(*) FROM nixl_events_agents WHERE next_sequence <> 400";
     assert_eq!(database.psql(cut), "0");
+}
+
+/// Whoever is cut off without a word in the midst of a batch holds nobody up, and comes too late. Nothing is told of.
+#[test]
+fn one_that_falls_silent_is_left_behind() {
+    let Some(database) = Database::shared("silent") else { return };
+    let (resume, silence): (Sender<()>, _) = channel();
+    // In the midst of the second batch.
+    let fate = Fate { there: 34_000, back: usize::MAX, silence: Some(silence) };
+    let url = database.url_through(doom_first(database.server.port(), fate));
+    let settings = [("URL", url.as_str()), ("TIMEOUT", "1500"), ("CONNECT_TIMEOUT", "1500")];
+    let mut victim = Victim::start(&database, &settings);
+    victim.export(0..400);
+    while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(400) {}
+    victim.export(400..800);
+    let processes = |count| {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'silent'";
+        while database.psql(sql) != count {}
+    };
+    while database.sums() != sums_to(800) {}
+    processes("2");
+    drop(resume);
+    processes("1");
+    victim.export(800..900);
+    let log = victim.end();
+    assert_eq!(database.sums(), sums_to(900));
+    assert!(log.iter().all(|line| !line.contains("it is tried again")), "{log:?}");
 }

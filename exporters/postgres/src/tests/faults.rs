@@ -101,6 +101,17 @@ fn a_column_of_another_type() {
     ));
 }
 
+/// The server calls that a wrong value, but it is nothing the events have.
+#[test]
+fn an_agent_that_has_no_room() {
+    is_waited_out(&by_statements!(
+        "narrow",
+        "DROP VIEW nixl_events_view; TRUNCATE nixl_events_agents; ALTER TABLE nixl_events_agents ALTER name TYPE varchar(3)",
+        "value too long for type character varying(3) (SQLSTATE 22001)",
+        "ALTER TABLE nixl_events_agents ALTER name TYPE text"
+    ));
+}
+
 #[test]
 fn another_password() {
     is_waited_out(&by_statements!(
@@ -171,10 +182,53 @@ fn what_the_server_never_takes_is_refused_and_the_rest_goes_on() {
     victim.wait_for("not 15 (SQLSTATE 22003); 10 events are refused, and lost");
     victim.export(20..30);
     victim.wait_for("delivers again");
+    // As the exporter itself does, which is another matter.
+    database.psql(
+        "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         new.value = new.value + 0 / (new.value - 35); RETURN new; END $$",
+    );
+    victim.export(30..40);
+    victim.wait_for("division by zero (SQLSTATE 22012); 10 events are refused, and lost");
+    victim.export(40..50);
+    victim.wait_for("delivers again");
     let log = victim.end();
-    assert!(log.iter().any(|line| line.contains("10 events are lost: 10 refused")), "{log:?}");
-    let lost: u64 = (10..20).sum();
-    assert_eq!(database.sums(), [20, 20, sums_to(30)[2] - lost]);
+    assert!(log.iter().any(|line| line.contains("20 events are lost: 20 refused")), "{log:?}");
+    let lost: u64 = (10..20).chain(30..40).sum();
+    assert_eq!(database.sums(), [30, 30, sums_to(50)[2] - lost]);
+}
+
+/// The server calls that a wrong value, too, before anything is said of events.
+#[test]
+fn options_the_server_does_not_know_are_tried_again() {
+    let Some(database) = Database::shared("options") else { return };
+    let url = format!("{}?options=-c%20timezone%3DNowhere", database.url());
+    let mut victim = Victim::start(&database, &[("URL", &url), ("SHUTDOWN_TIMEOUT", "1")]);
+    victim.export(0..10);
+    victim.wait_for("invalid value for parameter \"TimeZone\": \"Nowhere\" (SQLSTATE 22023)");
+    let line = victim.lines.last().unwrap().clone();
+    assert!(line.contains("it is tried again"), "{line}");
+    victim.end();
+}
+
+/// More than there is room for on the way back, while the other side still writes.
+#[test]
+fn what_triggers_have_to_say_is_not_listened_to() {
+    const EVENTS: u64 = 262_144;
+    let Some(database) = Database::shared("notices") else { return };
+    let mut first = database.open("first", &[]);
+    first.export(&events(0..10));
+    first.close();
+    database.psql(
+        "CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         RAISE NOTICE '%', repeat('something about this row ', 8); RETURN new; END $$; \
+         CREATE TRIGGER say BEFORE INSERT ON nixl_events FOR EACH ROW EXECUTE FUNCTION say()",
+    );
+    // All of them at once.
+    let mut host = database.open("a", &[("BATCH_SIZE", "262144"), ("BATCH_TIMEOUT", "60000")]);
+    host.export(&events(10..EVENTS));
+    assert_eq!(host.close().exported, EVENTS - 10);
+    let [count, _, sum] = database.sums();
+    assert_eq!([count, sum], [EVENTS, sums_to(EVENTS)[2]]);
 }
 
 #[test]

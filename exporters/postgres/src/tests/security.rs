@@ -178,12 +178,20 @@ fn passwords_of_every_kind_are_shown_as_they_may_be() {
     assert_eq!(database.sums(), sums_to(10));
 }
 
-/// Whoever asks for the password as it is gets it in TLS only.
+/// Whoever asks for the password as it is gets it if somebody vouches for who that is.
 #[test]
-fn a_password_as_it_is_goes_through_tls_only() {
+fn a_password_as_it_is_goes_only_to_whom_it_is_for() {
     let Some(database) = Database::own("as_it_is") else { return };
     database.psql("GRANT plain TO as_it_is");
-    refuses(&database, &[], "the server wants the password as it is, over a connection that others can read");
-    Authority::new("ours").serve(&database.server, "127.0.0.1", 30);
-    assert!(goes(&database, &[]));
+    let told = "the server wants the password as it is, and nobody vouches for it: expected sslmode=verify-full";
+    refuses(&database, &[], told);
+    let ours = Authority::new("ours");
+    ours.serve(&database.server, "127.0.0.1", 30);
+    refuses(&database, &[], told);
+    refuses(&database, &[("URL", &format!("{}?sslmode=require", database.url()))], told);
+    let folder = tempfile::tempdir().unwrap();
+    let ca = file(&folder, "ca", &ours.0.pem());
+    assert!(goes(&database, &[("TLS_CA_FILE", &ca)]));
+    let verify_ca = format!("{}?sslmode=verify-ca", database.url());
+    assert!(goes(&database, &[("URL", &verify_ca), ("TLS_CA_FILE", &ca)]));
 }

@@ -89,10 +89,30 @@ fn tables_that_are_dropped_are_made_again() {
     while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(10) {}
     database.psql("DROP TABLE nixl_events, nixl_events_agents, nixl_events_kinds CASCADE");
     victim.export(10..20);
-    victim.wait_for("relation \"nixl_events_agents\" does not exist (SQLSTATE 42P01)");
+    victim.wait_for("relation \"nixl_events\" does not exist (SQLSTATE 42P01)");
     victim.wait_for("delivers again");
     victim.end();
     assert_eq!(database.psql("SELECT count(*), min(value), max(sequence) FROM nixl_events_view"), "10|10|19");
+}
+
+/// Numbers then are others', who came first.
+#[test]
+fn tables_that_are_emptied_are_looked_at_again() {
+    let Some(database) = Database::shared("emptied") else { return };
+    let mut host = database.open("a", &[]);
+    host.export(&events(0..10));
+    while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(10) {}
+    database.psql(
+        "TRUNCATE nixl_events, nixl_events_agents, nixl_events_kinds RESTART IDENTITY; \
+         INSERT INTO nixl_events_agents (origin, name, hostname, pid, next_sequence) \
+         VALUES ('0123456789abcdef0123456789abcdef', 'other', 'there', 1, 10); \
+         INSERT INTO nixl_events_kinds (event) VALUES ('another')",
+    );
+    host.export(&events(10..20));
+    host.close();
+    let rows = "SELECT agent, event, count(*), min(sequence), max(sequence) FROM nixl_events_view GROUP BY 1, 2";
+    assert_eq!(database.psql(rows), "a|agent_tx_bytes|10|10|19");
+    assert_eq!(database.psql("SELECT name, next_sequence FROM nixl_events_agents ORDER BY 1"), "a|20\nother|10");
 }
 
 /// TimescaleDB is not here: what the exporter asks and calls is played by an entry among the extensions and a function that
