@@ -21,6 +21,11 @@ pub(crate) enum Error {
     NoTurn(Duration),
     #[error("was replaced by another file while it was opened, expected one that stays")]
     Replaced,
+    #[error(
+        "was moved away or replaced, and {0} frames of its log cannot come into it while somebody reads what was before them; \
+         expected readers to come to an end"
+    )]
+    StillRead(i64),
     #[error("may only be read, expected a database that can be written")]
     ReadOnly,
     #[error(
