@@ -9,6 +9,7 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags, Row, TransactionBehavior, config:
 
 use crate::{
     error::Error,
+    fork::{Open, Visit},
     place::{Companions, Identity, Place, Turn},
     retention, rows,
     schema::{self, Found},
@@ -29,6 +30,8 @@ pub(crate) struct Database {
     place: Place,
     identity: Identity,
     companions: Companions,
+    /// Dropped after the connection.
+    _open: Open,
     patience: u32,
     busy_timeout: Duration,
     limits: Limits,
@@ -41,12 +44,13 @@ impl Database {
     ///
     /// # Errors
     /// If it is no database of ours, or cannot be written. Somebody else's is not touched.
-    pub(crate) fn open(options: &Options) -> Result<Self, Error> {
+    pub(crate) fn open(options: &Options, visit: &Visit) -> Result<Self, Error> {
         let Options { ref path, mode, synchronous, busy_timeout, limits } = *options;
         let place = Place::of(path)?;
         let turn = place.lock(busy_timeout)?;
         place.create(&turn, mode)?;
         let identity = place.identity()?;
+        let open = visit.open(identity)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW
@@ -86,7 +90,7 @@ impl Database {
         drop(turn);
         let empty_at = limits.size.unwrap_or(LOG).min(LOG);
         let patience = PATIENCE;
-        Ok(Self { connection, place, identity, companions, patience, busy_timeout, limits, empty_at })
+        Ok(Self { connection, place, identity, companions, _open: open, patience, busy_timeout, limits, empty_at })
     }
 
     /// Whether its path does not name it any more.

@@ -10,6 +10,7 @@
 
 mod database;
 mod error;
+mod fork;
 mod place;
 mod retention;
 mod rows;
@@ -24,7 +25,7 @@ use nixl_telemetry_sdk::{
     warn,
 };
 
-use crate::{database::Database, settings::Options};
+use crate::{database::Database, fork::Visit, settings::Options};
 
 /// The database of one agent.
 struct Sqlite {
@@ -57,6 +58,7 @@ impl Sink for Sqlite {
 
 impl Sqlite {
     fn try_deliver(&mut self, batch: &Delivery<'_>) -> Result<(), error::Error> {
+        let visit = Visit::begin()?;
         if let Some(database) = &mut self.database
             && database.is_moved()?
         {
@@ -65,7 +67,7 @@ impl Sqlite {
         }
         let mut database = match self.database.take() {
             Some(database) => database,
-            None => Database::open(&self.options)?,
+            None => Database::open(&self.options, &visit)?,
         };
         database.deliver(batch)?;
         self.database = Some(database);
@@ -73,6 +75,7 @@ impl Sqlite {
     }
 
     fn try_close(&mut self) -> Result<(), error::Error> {
+        let _visit = Visit::begin()?;
         match self.database.take() {
             Some(mut database) if database.is_moved()? => database.leave(true),
             _ => Ok(()),

@@ -28,8 +28,8 @@ pub(crate) struct Place {
 /// What tells a file from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    device: u64,
-    inode: u64,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
 }
 
 /// The files that SQLite has beside a database while it is open.
