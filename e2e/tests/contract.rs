@@ -6,6 +6,7 @@ use std::{
     fs,
     mem::MaybeUninit,
     path::Path,
+    process::Command,
     ptr,
     time::{Duration, Instant},
 };
@@ -216,6 +217,89 @@ fn fork_and_delete() {
         assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status:#x}");
         export(6);
         ((*slots).delete)(exporter);
+    }
+}
+
+/// SQLite in a forked child takes the locks of its parent for its own. Of what the parent has not open it knows nothing.
+#[test]
+fn a_forked_child_leaves_its_parents_database_alone() {
+    let test = "sqlite in a forked child";
+    if testkit::require(test, testkit::command("sqlite3", "sqlite3")).is_none() {
+        return;
+    }
+    let plugin = testkit::plugin("sqlite");
+    for (name, expected) in [("events.db", &["5,6"][..]), ("events-{pid}.db", &["100", "5,6"])] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(name);
+        let variables = [("CONTRACT_PLUGIN", plugin.as_path()), ("NIXL_TELEMETRY_SQLITE_FILE", &file)];
+        let log = run("fork_and_write", &variables);
+        let advice = "SQLite would take its locks for ours; expected {pid} in NIXL_TELEMETRY_SQLITE_FILE";
+        assert_eq!(log.contains(advice), expected.len() == 1, "{log}");
+        assert_eq!(log.contains("1 events are lost: 1 at the end"), expected.len() == 1, "{log}");
+        assert_eq!(databases(folder.path()), expected, "{name}");
+    }
+}
+
+/// The values in each of the databases of a folder.
+fn databases(folder: &Path) -> Vec<String> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut values: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|ending| ending == "db"))
+        .map(|path| {
+            let output = Command::new("sqlite3")
+                .args(["-batch", "-cmd", ".timeout 10000"])
+                .arg(path)
+                .arg("SELECT group_concat(value) FROM events")
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        })
+        .collect();
+    values.sort();
+    values
+}
+
+#[test]
+#[ignore = "run by a_forked_child_leaves_its_parents_database_alone"]
+fn fork_and_write() {
+    let file = std::env::var_os("NIXL_TELEMETRY_SQLITE_FILE").unwrap();
+    let folder = Path::new(&file).parent().unwrap();
+    let until = |what: &str, so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !so() {
+            assert!(Instant::now() < deadline, "{what}");
+        }
+    };
+    let library = load();
+    // SAFETY: as in `open_and_close`. The child calls nothing but the plugin, and leaves.
+    unsafe {
+        let export = |exporter: *mut raw::Exporter, value| {
+            let event = RichEvent { kind: 1, category: 0, value, timestamp_us: 9, name: ptr::null(), name_len: 0 };
+            assert_eq!(((*(*exporter).slots).export_event)(exporter, ptr::from_ref(&event).cast()), 0);
+        };
+        let delete = |exporter: *mut raw::Exporter| ((*(*exporter).slots).delete)(exporter);
+        let exporter = create(&library);
+        export(exporter, 5);
+        until("the event is there", &|| databases(folder) == ["5"]);
+        until("the thread has nothing to do", &|| {
+            let tasks = fs::read_dir("/proc/self/task").unwrap();
+            let states = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
+            states.into_iter().any(|state| state.contains("(nixl-tlm-sqlite) S"))
+        });
+        let child = libc::fork();
+        if child == 0 {
+            libc::alarm(10);
+            delete(exporter);
+            let own = create(&library);
+            export(own, 100);
+            delete(own);
+            libc::_exit(7);
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status:#x}");
+        export(exporter, 6);
+        delete(exporter);
     }
 }
 

@@ -4,12 +4,13 @@
 
 use std::{fs, time::Duration};
 
-use nixl_telemetry_sdk::{now_us, queue::Delivery};
-use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior, config::DbConfig};
+use nixl_telemetry_sdk::{now_us, queue::Delivery, warn};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, Row, TransactionBehavior, config::DbConfig, ffi};
 
 use crate::{
     error::Error,
-    place::{Identity, Place},
+    fork::{Open, Visit},
+    place::{Companions, Identity, Place, Turn},
     retention, rows,
     schema::{self, Found},
     settings::{Limits, Options},
@@ -19,6 +20,8 @@ use crate::{
 const LOG: u64 = 64 << 20;
 /// How long readers are waited for, so that the log can be emptied.
 const READERS: Duration = Duration::from_millis(100);
+/// Deliveries that wait for readers of a database that was moved away.
+const PATIENCE: u32 = 8;
 
 /// A database of ours that can be written.
 #[derive(Debug)]
@@ -26,6 +29,10 @@ pub(crate) struct Database {
     connection: Connection,
     place: Place,
     identity: Identity,
+    companions: Companions,
+    /// Dropped after the connection.
+    _open: Open,
+    patience: u32,
     busy_timeout: Duration,
     limits: Limits,
     /// Size of the log at which it is emptied.
@@ -37,12 +44,13 @@ impl Database {
     ///
     /// # Errors
     /// If it is no database of ours, or cannot be written. Somebody else's is not touched.
-    pub(crate) fn open(options: &Options) -> Result<Self, Error> {
+    pub(crate) fn open(options: &Options, visit: &Visit) -> Result<Self, Error> {
         let Options { ref path, mode, synchronous, busy_timeout, limits } = *options;
         let place = Place::of(path)?;
         let turn = place.lock(busy_timeout)?;
         place.create(&turn, mode)?;
         let identity = place.identity()?;
+        let open = visit.open(identity)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW
@@ -73,23 +81,74 @@ impl Database {
         connection.pragma_update(None, "temp_store", "memory")?;
         schema::migrate(&mut connection, taken, schema::STEPS)?;
         schema::check(&connection)?;
+        // Whoever reads makes the files beside it, if they are not there.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))?;
         if place.identity()? != identity {
             return Err(Error::Replaced);
         }
+        let companions = place.companions()?;
         drop(turn);
         let empty_at = limits.size.unwrap_or(LOG).min(LOG);
-        Ok(Self { connection, place, identity, busy_timeout, limits, empty_at })
+        let patience = PATIENCE;
+        Ok(Self { connection, place, identity, companions, _open: open, patience, busy_timeout, limits, empty_at })
     }
 
-    /// Whether it is still the file that its path names.
-    pub(crate) fn is_in_place(&self) -> bool {
-        self.place.identity().is_ok_and(|identity| identity == self.identity)
+    /// Whether its path does not name it any more.
+    ///
+    /// # Errors
+    /// If that cannot be seen.
+    pub(crate) fn is_moved(&self) -> Result<bool, Error> {
+        Ok(!self.place.has(self.identity)?)
     }
 
-    /// Takes leave of a file that was moved away: what is still in its log comes into it, if anything can.
-    pub(crate) fn leave(self) {
-        // Beside its new place there is no log any more, so nobody else could.
-        let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
+    /// Takes leave of a file that was moved away, which must have everything then: beside its new place there is no log.
+    ///
+    /// # Errors
+    /// If readers keep some of the log from it. In the end, or the `last` time, the log is kept instead.
+    pub(crate) fn leave(&mut self, is_last: bool) -> Result<(), Error> {
+        let turn = match self.place.lock(self.busy_timeout) {
+            Ok(turn) => Some(turn),
+            // All went together.
+            Err(Error::NoFolder(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let completed = self.complete();
+        if completed.is_err() && self.patience > 0 && !is_last {
+            self.patience -= 1;
+            return completed;
+        }
+        turn.map_or(Ok(()), |turn| self.clear(&turn, completed))
+    }
+
+    /// Moves the log into the database.
+    fn complete(&self) -> Result<(), Error> {
+        let numbers = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        self.connection.busy_timeout(READERS)?;
+        let (busy, frames, moved) = self.connection.query_row("PRAGMA wal_checkpoint(FULL)", (), numbers)?;
+        self.connection.busy_timeout(self.busy_timeout)?;
+        match frames - moved {
+            0 if busy == 0 || frames >= 0 => Ok(()),
+            // Somebody else is at it.
+            0 => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None).into()),
+            left => Err(Error::StillRead(left)),
+        }
+    }
+
+    /// Has the next database begin without the log of this one, which is kept if it could not be moved into it.
+    fn clear(&self, turn: &Turn, completed: Result<(), Error>) -> Result<(), Error> {
+        // It may have come back.
+        if !self.is_moved()? {
+            return Ok(());
+        }
+        let Err(error) = completed else { return Ok(self.place.clear(turn, self.companions)?) };
+        if let Some(aside) = self.place.clear_but_log(turn, self.companions)? {
+            warn!(
+                "exporter sqlite: {}: {error}; its log is {} from now on, and belongs beside it, with its name and -wal",
+                self.place.path.display(),
+                aside.display()
+            );
+        }
+        Ok(())
     }
 
     /// Makes room and adds the events, in one transaction.

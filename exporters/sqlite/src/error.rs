@@ -21,6 +21,21 @@ pub(crate) enum Error {
     NoTurn(Duration),
     #[error("was replaced by another file while it was opened, expected one that stays")]
     Replaced,
+    #[error(
+        "is open in the process that this one was forked from, and SQLite would take its locks for ours; expected {{pid}} in \
+         NIXL_TELEMETRY_SQLITE_FILE, so that each has a database of its own"
+    )]
+    ForkedWhileOpen,
+    #[error(
+        "cannot be opened in this process: it was forked while another thread was at work with SQLite, whose mutexes stay \
+         locked here; expected a fork while no events were being delivered"
+    )]
+    ForkedAtWork,
+    #[error(
+        "was moved away or replaced, and {0} frames of its log cannot come into it while somebody reads what was before them; \
+         expected readers to come to an end"
+    )]
+    StillRead(i64),
     #[error("may only be read, expected a database that can be written")]
     ReadOnly,
     #[error(

@@ -10,6 +10,7 @@
 
 mod database;
 mod error;
+mod fork;
 mod place;
 mod retention;
 mod rows;
@@ -21,14 +22,15 @@ mod tests;
 use nixl_telemetry_sdk::{
     Agent, Describe, Error, Settings, export_plugin,
     queue::{Delivery, Failed, Queued, Sink},
+    warn,
 };
 
-use crate::{database::Database, settings::Options};
+use crate::{database::Database, fork::Visit, settings::Options};
 
 /// The database of one agent.
 struct Sqlite {
     options: Options,
-    /// `None` until there are events, and after a failure, whatever it was: the next attempt begins anew.
+    /// `None` until there are events, and after a failure to write: the next attempt begins anew.
     database: Option<Database>,
 }
 
@@ -46,21 +48,38 @@ impl Sink for Sqlite {
         // Whatever goes wrong, somebody can put it right: make room, let go of a lock, move a file away.
         self.try_deliver(batch).map_err(|error| Failed::retry(format!("{}: {error}", self.options.path.display())))
     }
+
+    fn close(&mut self) {
+        if let Err(error) = self.try_close() {
+            warn!("exporter sqlite: {}: {error}", self.options.path.display());
+        }
+    }
 }
 
 impl Sqlite {
     fn try_deliver(&mut self, batch: &Delivery<'_>) -> Result<(), error::Error> {
+        let visit = Visit::begin()?;
+        if let Some(database) = &mut self.database
+            && database.is_moved()?
+        {
+            database.leave(false)?;
+            self.database = None;
+        }
         let mut database = match self.database.take() {
-            Some(database) if database.is_in_place() => database,
-            Some(moved) => {
-                moved.leave();
-                Database::open(&self.options)?
-            }
-            None => Database::open(&self.options)?,
+            Some(database) => database,
+            None => Database::open(&self.options, &visit)?,
         };
         database.deliver(batch)?;
         self.database = Some(database);
         Ok(())
+    }
+
+    fn try_close(&mut self) -> Result<(), error::Error> {
+        let _visit = Visit::begin()?;
+        match self.database.take() {
+            Some(mut database) if database.is_moved()? => database.leave(true),
+            _ => Ok(()),
+        }
     }
 }
 

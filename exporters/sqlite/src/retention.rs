@@ -21,7 +21,8 @@ pub(crate) fn make_room(transaction: &Transaction<'_>, limits: Limits, incoming:
         let Some((first_id, last_id)) = due(transaction, limits, now_us)? else { break };
         let end = last_id.min(first_id.saturating_add(budget.cast_signed() - 1));
         transaction.execute("DELETE FROM events WHERE id BETWEEN ? AND ?", (first_id, end))?;
-        if end == last_id {
+        // The last block stays, with nothing in it: it says which ids events have had.
+        if end == last_id && is_followed(transaction, first_id)? {
             transaction.execute("DELETE FROM blocks WHERE first_id = ?", [first_id])?;
         } else {
             transaction.execute("UPDATE blocks SET first_id = ? WHERE first_id = ?", (end + 1, first_id))?;
@@ -29,6 +30,11 @@ pub(crate) fn make_room(transaction: &Transaction<'_>, limits: Limits, incoming:
         budget -= (end - first_id + 1).cast_unsigned();
     }
     give_back(transaction, limits)
+}
+
+/// Whether there are blocks after this one.
+fn is_followed(transaction: &Transaction<'_>, first_id: i64) -> Result<bool> {
+    transaction.query_row("SELECT max(first_id) > ? FROM blocks", [first_id], |row| row.get(0))
 }
 
 /// The block of which events are to go next.
@@ -41,7 +47,9 @@ fn due(transaction: &Transaction<'_>, limits: Limits, now_us: u64) -> Result<Opt
     if let Some(age) = limits.age {
         let age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         let before = now_us.saturating_sub(age_us).cast_signed();
-        let old = block("SELECT first_id, last_id FROM blocks WHERE last_us < ? ORDER BY last_us LIMIT 1", &[before])?;
+        let sql =
+            "SELECT first_id, last_id FROM blocks WHERE last_us < ? AND first_id <= last_id ORDER BY last_us LIMIT 1";
+        let old = block(sql, &[before])?;
         if old.is_some() {
             return Ok(old);
         }
@@ -49,7 +57,7 @@ fn due(transaction: &Transaction<'_>, limits: Limits, now_us: u64) -> Result<Opt
     match limits.size {
         // What comes finds room.
         Some(limit) if Pages::of(transaction)?.used_bytes() > limit - limit / 8 => {
-            block("SELECT first_id, last_id FROM blocks ORDER BY first_id LIMIT 1", &[])
+            block("SELECT first_id, last_id FROM blocks WHERE first_id <= last_id ORDER BY first_id LIMIT 1", &[])
         }
         _ => Ok(None),
     }

@@ -145,7 +145,7 @@ impl Kinds<'_> {
     }
 }
 
-/// Events with consecutive ids, and from when to when they are.
+/// Events with consecutive ids, and from when to when they are. Of one that has lost all, `first_id` follows on `last_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Block {
     first_id: i64,
@@ -172,7 +172,7 @@ impl Block {
         Ok(())
     }
 
-    /// Both together, unless that is too much or there is something between them.
+    /// Both together, unless that is too much, there is something between them, or nothing in the first.
     fn with(self, next: Self) -> Option<Self> {
         let both = Self {
             first_id: self.first_id,
@@ -182,6 +182,7 @@ impl Block {
         };
         let fits = both.last_id - both.first_id < BLOCK_EVENTS
             && both.last_us.checked_sub(both.first_us).is_some_and(|time| time <= BLOCK_US);
-        (self.last_id + 1 == next.first_id && fits).then_some(both)
+        let is_empty = self.first_id > self.last_id;
+        (self.last_id + 1 == next.first_id && fits && !is_empty).then_some(both)
     }
 }

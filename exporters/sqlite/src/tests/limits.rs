@@ -86,6 +86,24 @@ fn what_is_too_old_goes_and_the_file_becomes_smaller() {
     assert_eq!(totals(&file), BTreeMap::from([("a".to_owned(), sum(0..value))]));
 }
 
+/// Or else what somebody remembers by its id would be something else one day.
+#[test]
+fn ids_go_on_when_everything_has_become_too_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.db");
+    let mut host = open("a", &file, &[]);
+    host.export(&events(0..100));
+    host.close();
+    for (round, value) in [(1, 7), (2, 8)] {
+        let mut host = open("b", &file, &[(MAX_AGE.name(), "3600000")]);
+        host.export(&events(value..value + 1));
+        host.close();
+        let ids: String = ask(&file, "SELECT group_concat(id || ' ' || value) FROM events").unwrap();
+        assert_eq!(ids, format!("{} {value}", 100 + round));
+        assert_eq!(ask::<i64>(&file, "SELECT count(*) FROM blocks").unwrap(), 1);
+    }
+}
+
 /// A reader that stays keeps the log from being emptied: no more than the limit is written into it, and what waits comes when
 /// it is gone.
 #[test]
