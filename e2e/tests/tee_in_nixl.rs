@@ -16,7 +16,7 @@ use nixl_telemetry_e2e::{
     page::{Page, as_metrics, free_port},
     read_rows, run_apart, truth,
 };
-use nixl_telemetry_event::Kind;
+use nixl_telemetry_event::{Kind, Status};
 use nixl_telemetry_host::Collector;
 use nixl_telemetry_settings::Settings;
 use nixl_telemetry_testkit as testkit;
@@ -133,8 +133,12 @@ fn the_good_ones_have_what_happened(version: &str, is_prometheus_ours: bool) {
     let mut command = nixl_command(Path::new(DRIVER));
     command.arg(sandbox.path()).args([TRANSFERS.to_string(), LINGER_MS.to_string()]);
     let (output, page) = run.drive(command, "agent_tx_bytes_total", 2);
-    let expected = run.check(&output);
-    assert_eq!(sums(page), without_times(as_metrics(&expected)), "{test}");
+    let mut expected = without_times(as_metrics(&run.check(&output)));
+    if version == "1.2.0" && !is_prometheus_ours {
+        // It shows no errors; NIXL has done so from 1.4 on.
+        expected.values_mut().for_each(|events| events.retain(|name, _| !name.starts_with("agent_err_")));
+    }
+    assert_eq!(sums(page), expected, "{test}");
 }
 
 /// 0.9.0 has no C API: its Python binding registers memory. Its exporter is of the first plugin API, and its events have names.
@@ -172,6 +176,11 @@ fn nixl_1_0_1() {
 }
 
 #[test]
+fn nixl_1_2_0_with_its_own_prometheus() {
+    the_good_ones_have_what_happened("1.2.0", false);
+}
+
+#[test]
 fn nixl_1_3_2() {
     the_good_ones_have_what_happened("1.3.2", true);
 }
@@ -184,6 +193,75 @@ fn nixl_1_5_1() {
 #[test]
 fn nixl_1_5_1_with_its_own_prometheus() {
     the_good_ones_have_what_happened("1.5.1", false);
+}
+
+/// A plugin in C++ that says nothing of what it is made for gets the events of the NIXL it is in.
+fn a_stripped_plugin_has_what_happened(version: &str, macros: &[&str]) {
+    let test = format!("a stripped plugin behind tee in NIXL {version}");
+    let Some(release) = testkit::require(&test, testkit::nixl_release(version)) else { return };
+    let sandbox = Sandbox::new(&release);
+    sandbox.add_plugin(&testkit::plugin("tee"));
+    let arguments =
+        ["-shared", "-s", "-fvisibility=hidden", "-DNAME=\"lines\"", "-DON_CREATE=", "-DON_EVENT=", "-DON_END="];
+    let sources = [Path::new("exporters/tee/fixtures/lines.cc")];
+    let file = nixl_telemetry_loader::file_name("lines");
+    let plugin = testkit::compile_cpp(&file, &sources, &[&arguments, macros].concat());
+    let inspection = nixl_telemetry_loader::inspect(&plugin).unwrap();
+    assert_eq!((inspection.form(), inspection.slots), (None, None));
+    sandbox.add_plugin(&plugin);
+
+    let files = tempfile::tempdir().unwrap();
+    let variables = [
+        ("NIXL_TELEMETRY_ENABLE", "y"),
+        ("NIXL_TELEMETRY_EXPORTER", "tee"),
+        ("NIXL_TELEMETRY_TEE", "lines"),
+        ("LINES_DIR", files.path().to_str().unwrap()),
+    ];
+    let output = sandbox.drive(Path::new(DRIVER), TRANSFERS, LINGER_MS, &variables);
+    let expected = truth(&output);
+    let mut found = Totals::new();
+    for agent in expected.keys() {
+        let text = fs::read_to_string(files.path().join(format!("{agent}.lines"))).unwrap();
+        let mut lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.pop(), Some("end"), "{test}");
+        for line in lines {
+            let (what, value) = line.split_once(' ').unwrap();
+            let (code, error) = (what.parse().ok(), Status::error_from_name(what).and_then(Status::kind));
+            // NIXL 1.1 has names, for errors those of their statuses.
+            let event = code.map(Kind::from_code).or(error).map_or(what.to_owned(), |kind| kind.to_string());
+            add(&mut found, agent, &event, value.parse().unwrap());
+        }
+    }
+    assert_eq!(found, expected, "{test}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_stripped_plugin_in_nixl_1_1_0() {
+    a_stripped_plugin_has_what_happened("1.1.0", &["-DFOR_1_1"]);
+}
+
+#[test]
+fn a_stripped_plugin_in_nixl_1_2_0() {
+    a_stripped_plugin_has_what_happened("1.2.0", &["-DFOR_1_2"]);
+}
+
+#[test]
+fn a_stripped_plugin_that_writes_at_the_end_of_batches_in_nixl_1_5_1() {
+    a_stripped_plugin_has_what_happened("1.5.1", &["-DAT_BATCH_END"]);
+}
+
+/// A file of another name is a tee nevertheless, which opening itself again and again would fill the memory.
+#[test]
+fn a_tee_in_a_tee_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(testkit::plugin("tee"), folder.path().join(nixl_telemetry_loader::file_name("fanout"))).unwrap();
+    let log = run_in_our_collector("one_event", "fanout,csv", folder.path());
+    assert_eq!(
+        log.matches("it is a tee, which would open itself again: expected another exporter").count(),
+        1,
+        "{log}"
+    );
+    assert_eq!(count_rows(&folder.path().join("events.csv")), 1);
 }
 
 /// With our collector in the process, which finds tee somewhere else, and tee NIXL's plugins where NIXL does.
@@ -277,7 +355,7 @@ fn a_full_queue_costs_the_one_whose_it_is() {
     fs::copy(hangs, folder.path().join("libtelemetry_exporter_hangs.so")).unwrap();
     let log = run_in_our_collector("one_batch_after_another", "hangs,csv", folder.path());
     let full =
-        "exporter hangs has no room for more than 8192 events (NIXL_TELEMETRY_TEE_QUEUE_SIZE): new ones are dropped";
+        "exporter hangs has no room for more than 8192 events (NIXL_TELEMETRY_TEE_QUEUE_SIZE): new events are dropped";
     assert_eq!(log.matches(full).count(), 1, "{log}");
     let ending = "hangs, which does not end and is left behind: 20000 taken = 0 exported + 19000 dropped + 1000 waiting; \
                   csv: 20000 taken = 20000 exported";
@@ -318,7 +396,7 @@ fn a_rate_for_sums_is_refused() {
 }
 
 #[test]
-#[ignore = "run by a_rate_for_sums_is_refused"]
+#[ignore = "run by a_rate_for_sums_is_refused and a_tee_in_a_tee_is_refused"]
 fn one_event() {
     let collector = our_collector("4096");
     collector.recorder().event(Kind::MEMORY_REGISTERED, 1);

@@ -35,6 +35,15 @@ pub enum Host {
 }
 
 impl Host {
+    /// Its generation, for a newer NIXL that of the newest known one; `None` for this project's own.
+    pub const fn generation(self) -> Option<Generation> {
+        match self {
+            Self::Nixl(generation) => Some(generation),
+            Self::NewerNixl => Some(Generation::V1_5),
+            Self::Negotiated => None,
+        }
+    }
+
     /// The plugin API version this host compares for equality.
     pub const fn plugin_api(self) -> u32 {
         match self {
@@ -320,14 +329,14 @@ mod tests {
     #[test]
     fn a_host_compares_its_api_version() {
         let table = [
-            (Host::Nixl(Generation::V0_9), 1),
-            (Host::Nixl(Generation::V1_1), 2),
-            (Host::Nixl(Generation::V1_5), 2),
-            (Host::NewerNixl, 2),
-            (Host::Negotiated, 0x5249_0001),
+            (Host::Nixl(Generation::V0_9), 1, Some(Generation::V0_9)),
+            (Host::Nixl(Generation::V1_1), 2, Some(Generation::V1_1)),
+            (Host::Nixl(Generation::V1_5), 2, Some(Generation::V1_5)),
+            (Host::NewerNixl, 2, Some(Generation::V1_5)),
+            (Host::Negotiated, 0x5249_0001, None),
         ];
-        for (host, api) in table {
-            assert_eq!(host.plugin_api(), api, "{host}");
+        for (host, api, generation) in table {
+            assert_eq!((host.plugin_api(), host.generation()), (api, generation), "{host}");
         }
     }
 

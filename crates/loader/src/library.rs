@@ -26,8 +26,10 @@ pub(crate) struct Loaded {
     pub(crate) path: PathBuf,
     pub(crate) inspection: Arc<Inspection>,
     pub(crate) api_version: u32,
-    pub(crate) form: Form,
-    pub(crate) batch_hooks: bool,
+    /// The events it takes; `None` where only the release tells that it was made for.
+    pub(crate) form: Option<Form>,
+    /// Whether it has the batch hooks; `None` as above.
+    pub(crate) batch_hooks: Option<bool>,
     /// What `init` or `negotiate` returned; valid for as long as the process lives, since nothing is ever unmapped.
     object: NonNull<raw::Plugin>,
     create: raw::CreateFn,
@@ -253,7 +255,7 @@ fn initialise(
         }
         return Err(LoadError::NullCreate { path: path() });
     };
-    let batch_hooks = is_negotiated || inspection.slots.is_some_and(|slots| slots >= crate::inspect::SLOTS_WITH_HOOKS);
+    let batch_hooks = batch_hooks(api_version, &inspection);
     let key = handle.addr().get();
     Ok(Loaded { path: full, inspection, api_version, form, batch_hooks, object, create, fini: symbols.fini, key })
 }
@@ -262,15 +264,26 @@ const NEGOTIATED: u32 = raw::negotiated_api_version(raw::RichEvent::VERSION);
 const NEGOTIATED_EXPECTED: &str = "1380515841, which is what negotiation is about";
 const _: () = assert!(NEGOTIATED == 1_380_515_841);
 
-/// The events a plugin of this version takes; `None` for a version nobody knows.
-fn form(api_version: u32, negotiated: bool, inspection: &Inspection) -> Option<Form> {
+/// The events a plugin of this version takes, if anything tells; the outer `None` for a version nobody knows.
+fn form(api_version: u32, negotiated: bool, inspection: &Inspection) -> Option<Option<Form>> {
     let known = inspection.upstream.and_then(|upstream| upstream.layout);
     match (api_version, negotiated) {
-        (NEGOTIATED, true) => Some(Form::Rich),
-        (1, false) => Some(Form::Layout(Layout::L56)),
-        // A stripped plugin may have been made for any release from 1.1 on; most releases are L16.
-        (2, false) => Some(Form::Layout(known.filter(|layout| *layout != Layout::L56).unwrap_or(Layout::L16))),
+        (NEGOTIATED, true) => Some(Some(Form::Rich)),
+        (1, false) => Some(Some(Form::Layout(Layout::L56))),
+        // A stripped plugin may have been made for any release from 1.1 on.
+        (2, false) => Some(known.filter(|layout| *layout != Layout::L56).map(Form::Layout)),
         _ => None,
+    }
+}
+
+/// Whether a plugin of this version has the batch hooks, if anything tells.
+fn batch_hooks(api_version: u32, inspection: &Inspection) -> Option<bool> {
+    let known = inspection.slots.map(|slots| slots >= crate::inspect::SLOTS_WITH_HOOKS);
+    match api_version {
+        NEGOTIATED => Some(true),
+        2 => known,
+        // They came long after the first version had gone.
+        _ => Some(known.unwrap_or(false)),
     }
 }
 
@@ -293,20 +306,35 @@ mod tests {
     #[test]
     fn versions_and_forms() {
         let unknown = Inspection::default();
-        let layout = |layout| Some(Form::Layout(layout));
         let table = [
             (0, false, None),
-            (1, false, layout(Layout::L56)),
-            (2, false, layout(Layout::L16)),
+            (1, false, Some(Some(Form::Layout(Layout::L56)))),
+            (2, false, Some(None)),
             (3, false, None),
             (NEGOTIATED, false, None),
-            (NEGOTIATED, true, Some(Form::Rich)),
+            (NEGOTIATED, true, Some(Some(Form::Rich))),
             (NEGOTIATED + 1, true, None),
             (1, true, None),
             (2, true, None),
         ];
         for (version, negotiated, expected) in table {
             assert_eq!(form(version, negotiated, &unknown), expected, "{version} {negotiated}");
+        }
+    }
+
+    #[test]
+    fn versions_and_hooks() {
+        let table = [
+            (1, None, Some(false)),
+            (1, Some(5), Some(true)),
+            (2, None, None),
+            (2, Some(3), Some(false)),
+            (2, Some(5), Some(true)),
+            (NEGOTIATED, None, Some(true)),
+        ];
+        for (version, slots, expected) in table {
+            let inspection = Inspection { slots, ..Inspection::default() };
+            assert_eq!(batch_hooks(version, &inspection), expected, "{version} {slots:?}");
         }
     }
 }

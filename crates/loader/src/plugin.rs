@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use nixl_telemetry_event::Generation;
+
 use crate::guard::Caught;
 use crate::library::Loaded;
 use crate::{CreateError, Exporter, Form, Inspection, LoadError, SearchPath, search};
@@ -15,6 +17,8 @@ use crate::{CreateError, Exporter, Form, Inspection, LoadError, SearchPath, sear
 #[derive(Clone, Debug)]
 pub struct Plugin {
     loaded: Arc<Loaded>,
+    /// What it was made for, as far as nothing about it tells.
+    presumed: Generation,
 }
 
 impl Plugin {
@@ -30,7 +34,8 @@ impl Plugin {
     /// # Errors
     /// Every [`LoadError`] but [`InvalidName`](LoadError::InvalidName) and [`NotFound`](LoadError::NotFound).
     pub fn load(path: impl AsRef<Path>) -> Result<Self, LoadError> {
-        Ok(Self { loaded: Loaded::load(path.as_ref())? })
+        // The layout of most releases, and no hooks.
+        Ok(Self { loaded: Loaded::load(path.as_ref())?, presumed: Generation::V1_3 })
     }
 
     /// Loads the exporter of this name: the first file [`SearchPath::find`] finds.
@@ -39,6 +44,16 @@ impl Plugin {
     /// Every [`LoadError`]. A file that is found and does not load is an error; no other directory is tried then.
     pub fn find(name: &str, path: &SearchPath) -> Result<Self, LoadError> {
         Self::load(path.find(name)?)
+    }
+
+    /// The same plugin, presumed to be made for this generation of NIXL where nothing about it tells: for a host that is
+    /// itself in a NIXL, whose plugins are there because they are made for it. `None` presumes nothing.
+    ///
+    /// A NIXL of the first plugin API loads no plugin of the second, and says nothing about any.
+    #[must_use]
+    pub fn presumed_for(self, generation: Option<Generation>) -> Self {
+        let presumed = generation.filter(|generation| generation.plugin_api() == 2).unwrap_or(self.presumed);
+        Self { presumed, ..self }
     }
 
     /// The file, by its absolute path without symbolic links.
@@ -72,15 +87,17 @@ impl Plugin {
     /// The form in which its exporters are given events.
     ///
     /// Negotiated plugins get [`Form::Rich`], plugins of API version 1 get L56. API version 2 covers three layouts:
-    /// NIXL's own exporters are recognised by their symbols, every other plugin is given L16, the layout of 1.3 and
-    /// later. A foreign plugin made for 1.1 or 1.2 would misread that, and nothing about it could tell.
+    /// NIXL's own exporters are recognised by their symbols; every other plugin is given what the generation has that it
+    /// is [presumed](Self::presumed_for) to be made for, and L16, the layout of 1.3 and later, without such a presumption.
+    /// A foreign plugin made for 1.1 or 1.2 would misread that, and nothing about it could tell.
     pub fn form(&self) -> Form {
-        self.loaded.form
+        self.loaded.form.unwrap_or(Form::Layout(self.presumed.layout()))
     }
 
-    /// Whether its exporters are told where a batch begins and ends: only if something proves that they can be.
+    /// Whether its exporters are told where a batch begins and ends: only if something proves that they can be, or the
+    /// plugin is [presumed](Self::presumed_for) to be made for a NIXL that would do so without proof.
     pub fn has_batch_hooks(&self) -> bool {
-        self.loaded.batch_hooks
+        self.loaded.batch_hooks.unwrap_or(self.presumed.has_batch_hooks())
     }
 
     /// What the file said about itself before it was loaded.

@@ -7,7 +7,7 @@ mod common;
 use std::sync::atomic::Ordering::Relaxed;
 
 use common::Fixture;
-use nixl_telemetry_event::{BatchId, Category, Event, Kind, Layout, MemoWords, Total};
+use nixl_telemetry_event::{BatchId, Category, Event, Generation, Kind, Layout, MemoWords, Total};
 use nixl_telemetry_loader::{Batch, Exported, Failure, Form, Plugin};
 
 const AGENT: &str = "an agent with a long name";
@@ -77,6 +77,37 @@ fn api_2_gets_l16_and_no_hooks_without_proof() {
         run(&fixture, Form::Layout(Layout::L16), false);
         check(&fixture, &["init", CREATE, RX_BYTES, NOT_FOUND, "delete", "fini"]);
     }
+}
+
+/// What nothing is known about is given what the NIXL gives that it is presumed to be made for, and nothing else is.
+#[test]
+fn what_is_presumed_of_a_plugin_counts_where_nothing_tells() {
+    let form_and_hooks = |settings: &[&str], generation| {
+        let fixture = Fixture::new("recorder.cc", settings, "recorder");
+        let plugin = Plugin::load(&fixture.path).unwrap().presumed_for(generation);
+        let (Form::Layout(layout), hooks) = (plugin.form(), plugin.has_batch_hooks()) else { panic!("{plugin:?}") };
+        (layout, hooks)
+    };
+    for generation in Generation::ALL {
+        let (layout, hooks) = match generation {
+            Generation::V0_9 => (Layout::L16, false),
+            later => (later.layout(), later.has_batch_hooks()),
+        };
+        let generation = Some(generation);
+        assert_eq!(form_and_hooks(&["SLOTS=5"], generation), (layout, hooks));
+        assert_eq!(form_and_hooks(&["SLOTS=3", "MARKER=3"], generation), (layout, false));
+        assert_eq!(form_and_hooks(&["SLOTS=5", "MARKER=5"], generation), (layout, true));
+        assert_eq!(form_and_hooks(&["API=1", "SLOTS=3"], generation), (Layout::L56, false));
+    }
+    assert_eq!(form_and_hooks(&["SLOTS=5"], None), (Layout::L16, false));
+
+    let fixture = Fixture::new("recorder.cc", &["SLOTS=5"], "recorder");
+    let plugin = Plugin::load(&fixture.path).unwrap().presumed_for(Some(Generation::V1_5));
+    let mut exporter = plugin.create_exporter("a", 1).unwrap();
+    drop(plugin);
+    assert_eq!(exporter.export(&[Event::new(Kind::RX_BYTES, 258)]), all_accepted(1));
+    drop(exporter);
+    check(&fixture, &["init", "create a 1", "begin", RX_BYTES, "end", "delete", "fini"]);
 }
 
 #[test]

@@ -13,7 +13,8 @@
 //! and line. A line is one `write` to standard error, so lines of several threads do not mix.
 //!
 //! Every call site has a budget: [`BURST`] lines in [`WINDOW`]; what exceeds it is counted, and the next line that
-//! passes tells how many were left out. An exporter whose sink is down for hours costs a few lines a minute.
+//! passes tells how many were left out. An exporter whose sink is down for hours costs a few lines a minute. What many
+//! objects say at one call site can have a budget for each, by [`log_on!`].
 //!
 //! ```
 //! use nixl_telemetry_log::{info, warn};
@@ -65,9 +66,30 @@ pub fn panic_text(payload: Box<dyn Any + Send>) -> String {
 #[macro_export]
 macro_rules! log {
     ($level:ident, $($message:tt)+) => {
-        if $crate::enabled($crate::Level::$level) {
+        {
             static SITE: $crate::Site = $crate::Site::new();
-            $crate::write(&SITE, $crate::Level::$level, file!(), line!(), format_args!($($message)+));
+            $crate::log_on!(&SITE, $level, $($message)+);
+        }
+    };
+}
+
+/// Logs as [`log!`] does, within the budget of this [`Site`] instead of the call's: `log_on!(&self.site, Warn, "…")`.
+///
+/// For what each of several objects has to say, so that none silences another; and, with a new site for each line, for what
+/// an object says once and nobody must miss.
+///
+/// ```
+/// use nixl_telemetry_log::{Site, log_on};
+///
+/// for exporter in ["csv", "jsonl", "prometheus", "otlp", "parquet", "nats", "sqlite"] {
+///     log_on!(&Site::new(), Info, "{exporter} has ended");
+/// }
+/// ```
+#[macro_export]
+macro_rules! log_on {
+    ($site:expr, $level:ident, $($message:tt)+) => {
+        if $crate::enabled($crate::Level::$level) {
+            $crate::write($site, $crate::Level::$level, file!(), line!(), format_args!($($message)+));
         }
     };
 }

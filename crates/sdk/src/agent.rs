@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nixl_telemetry_abi::plugin::CreateParams;
+use nixl_telemetry_event::Generation;
 
 /// The agent an exporter serves, and the process it lives in.
 #[derive(Clone, Debug)]
@@ -13,6 +14,7 @@ pub struct Agent {
     instance: u64,
     max_events_buffered: u64,
     host: String,
+    generation: Option<Generation>,
 }
 
 impl Agent {
@@ -23,7 +25,8 @@ impl Agent {
 
     pub(crate) fn from_params(params: &CreateParams<'_>) -> Self {
         let name = String::from_utf8_lossy(params.agent_name).into_owned();
-        Self::of_host(name, params.max_events_buffered, params.host.to_string())
+        let generation = params.host.generation();
+        Self { generation, ..Self::of_host(name, params.max_events_buffered, params.host.to_string()) }
     }
 
     fn of_host(name: String, max_events_buffered: u64, host: String) -> Self {
@@ -35,6 +38,7 @@ impl Agent {
             instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
             max_events_buffered,
             host,
+            generation: None,
         }
     }
 
@@ -77,6 +81,12 @@ impl Agent {
     /// The host that was recognised, for people: `NIXL 1.5.0 - 1.5.1`.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The generation of the NIXL that is the host, of one newer than all that are known the newest known; `None` if the
+    /// host is this project's own, or there is none.
+    pub const fn generation(&self) -> Option<Generation> {
+        self.generation
     }
 }
 

@@ -115,6 +115,11 @@ impl KeptBatch {
         self.buffer.records.is_empty()
     }
 
+    /// Memory it takes, in bytes, without what the allocator needs for itself.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.buffer.bytes()
+    }
+
     /// Which batch it was, where the host said so. Its memo is not kept: it is the exporter's that got the batch.
     pub const fn id(&self) -> Option<BatchId<'static>> {
         self.id
@@ -216,6 +221,13 @@ impl Buffer {
         Self { records: self.records[records].to_vec(), names: self.names.clone(), began_us: self.began_us }
     }
 
+    /// Memory its records and names take, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let texts: usize = self.names.iter().map(|(_, name)| name.capacity()).sum();
+        let (records, names) = (self.records.capacity(), self.names.capacity());
+        records * size_of::<Record>() + names * size_of::<(Category, String)>() + texts
+    }
+
     pub(crate) fn iter(&self) -> Iter<'_> {
         Iter { buffer: self, records: self.records.iter() }
     }
@@ -301,6 +313,8 @@ mod tests {
         assert_eq!((buffer.len(), buffer.names.len()), (0, 0));
         for kept in &kept {
             assert_eq!((kept.len(), kept.is_empty()), (5, false));
+            let names = 2 * (size_of::<(Category, String)>() + "ucx_a".len());
+            assert_eq!(kept.bytes(), size_of::<KeptBatch>() + 5 * 24 + names);
             assert_eq!(kept.into_iter().collect::<Vec<_>>(), expected);
         }
         assert!(kept[0].id().is_none());

@@ -88,9 +88,9 @@ mod timed;
 pub mod worker;
 
 pub use nixl_telemetry_event::{
-    BatchId, Category, Event, Kind, Memo, Name, Status, Total, Unit, csv_field, escape_file_name,
+    BatchId, Category, Event, Generation, Kind, Memo, Name, Status, Total, Unit, csv_field, escape_file_name,
 };
-pub use nixl_telemetry_log::{debug, error, info, trace, warn};
+pub use nixl_telemetry_log::{Site as LogSite, debug, error, info, log_on, trace, warn};
 pub use nixl_telemetry_settings::{
     Describe, Dialect, FileMode, Found, Malformed, Millis, Origin, Setting, Settings, TomlValue, Value, markdown_table,
     one_of,

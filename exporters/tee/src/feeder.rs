@@ -5,8 +5,8 @@
 use std::sync::{Arc, OnceLock};
 
 use nixl_telemetry_event::{Event, Kind, Total};
-use nixl_telemetry_loader::{Batch, CreateError, Exported, Exporter, Plugin};
-use nixl_telemetry_sdk::{KeptBatch, error, info, warn};
+use nixl_telemetry_loader::{Batch, CreateError, Exported, Exporter, Form, Plugin};
+use nixl_telemetry_sdk::{KeptBatch, LogSite, info, log_on, warn};
 
 use crate::child::Context;
 use crate::list::Item;
@@ -22,6 +22,18 @@ pub(crate) enum Refusal {
     Broken(String),
 }
 
+impl Refusal {
+    /// Says so, always: it is said once for an exporter.
+    pub(crate) fn tell(&self, agent: &str, name: &str) {
+        let problem = "is off, its events are dropped";
+        let site = LogSite::new();
+        match self {
+            Self::Taken(cause) => log_on!(&site, Warn, "tee of agent {agent}: exporter {name} {problem}: {cause}"),
+            Self::Broken(cause) => log_on!(&site, Error, "tee of agent {agent}: exporter {name} {problem}: {cause}"),
+        }
+    }
+}
+
 /// An exporter, and its share of what its agent does.
 pub(crate) struct Feeder {
     item: Item,
@@ -32,6 +44,8 @@ pub(crate) struct Feeder {
     sampler: Sampler,
     /// Events it has failed at since it last took some.
     failed: u64,
+    /// For what it has to say again and again.
+    log: LogSite,
 }
 
 impl Feeder {
@@ -42,7 +56,7 @@ impl Feeder {
         opened: Arc<OnceLock<Result<(), Refusal>>>,
     ) -> Self {
         let sampler = Sampler::new(item.one_of);
-        Self { item, context, queue, opened, exporter: None, sampler, failed: 0 }
+        Self { item, context, queue, opened, exporter: None, sampler, failed: 0, log: LogSite::new() }
     }
 
     /// Hands over all that waits, and before the first time opens the exporter.
@@ -56,7 +70,7 @@ impl Feeder {
                 Message::Events(batch) => self.export(&mut exporter, batch),
                 Message::Totals { totals, time_us } => self.export_totals(&mut exporter, totals, *time_us),
             };
-            self.queue.settle(&became);
+            self.queue.settle(&message, &became);
         }
         self.exporter = Some(exporter);
     }
@@ -74,11 +88,7 @@ impl Feeder {
                 Ok(())
             }
             Err(refusal) => {
-                let problem = "is off, its events are dropped";
-                match &refusal {
-                    Refusal::Taken(cause) => warn!("tee of agent {agent}: exporter {name} {problem}: {cause}"),
-                    Refusal::Broken(cause) => error!("tee of agent {agent}: exporter {name} {problem}: {cause}"),
-                }
+                refusal.tell(agent, name);
                 self.queue.close();
                 Err(refusal)
             }
@@ -88,8 +98,18 @@ impl Feeder {
     }
 
     fn create(&self) -> Result<Exporter, Refusal> {
-        let Context { agent, max_events, search_path, .. } = &*self.context;
+        let Context { agent, max_events, generation, search_path, .. } = &*self.context;
         let plugin = Plugin::find(&self.item.name, search_path).map_err(|error| Refusal::Broken(error.to_string()))?;
+        let plugin = plugin.presumed_for(*generation);
+        let refuse = |problem: &str| Err(Refusal::Broken(format!("{}: {problem}", plugin.path().display())));
+        // The list says so, but a file may have any name. One that negotiates has a name in its plugin object.
+        if plugin.form() == Form::Rich && plugin.declared_name() == "tee" {
+            return refuse("it is a tee, which would open itself again: expected another exporter");
+        }
+        // It may have taken so long to load that nobody waits any more for what it would make: a file, a port.
+        if self.queue.is_closed() {
+            return refuse("its agent has ended before it was open");
+        }
         let exporter = plugin.create_exporter(agent, *max_events).map_err(|error| {
             let refusal = if matches!(error, CreateError::BindFailed(_)) { Refusal::Taken } else { Refusal::Broken };
             refusal(format!("{}: {error}", plugin.path().display()))
@@ -158,9 +178,10 @@ impl Feeder {
         let failed = done.failed + done.aggregates_failed;
         if failed > 0 && self.failed == 0 {
             let why = done.first_failure.as_ref().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
-            warn!("tee of agent {agent}: exporter {name} failed at {failed} events: {why}");
+            log_on!(&self.log, Warn, "tee of agent {agent}: exporter {name} failed at {failed} events: {why}");
         } else if failed == 0 && self.failed > 0 {
-            info!("tee of agent {agent}: exporter {name} takes events again; it failed at {}", self.failed);
+            let before = self.failed;
+            log_on!(&self.log, Info, "tee of agent {agent}: exporter {name} takes events again; it failed at {before}");
             self.failed = 0;
         }
         self.failed += failed;

@@ -26,13 +26,15 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nixl_telemetry_sdk::{Agent, Batch, Describe, Error, Exporter, Settings, Total, export_plugin, info, now_us, warn};
+use nixl_telemetry_sdk::{
+    Agent, Batch, Describe, Error, Exporter, LogSite, Settings, Total, export_plugin, log_on, now_us,
+};
 use nixl_telemetry_settings::{ON_ERROR, OnError};
 
 use crate::child::{Child, Context, Ending};
 use crate::feeder::Refusal;
 use crate::queue::Message;
-use crate::settings::{DAY, OPEN_TIMEOUT, QUEUE_SIZE, SHUTDOWN_TIMEOUT, TEE};
+use crate::settings::{DAY, OPEN_TIMEOUT, QUEUE_BYTES, QUEUE_SIZE, SHUTDOWN_TIMEOUT, TEE};
 
 /// The exporters of one agent.
 struct Tee {
@@ -42,7 +44,8 @@ struct Tee {
 }
 
 impl Exporter for Tee {
-    const SETTINGS: &'static [&'static dyn Describe] = &[&TEE, &QUEUE_SIZE, &OPEN_TIMEOUT, &SHUTDOWN_TIMEOUT];
+    const SETTINGS: &'static [&'static dyn Describe] =
+        &[&TEE, &QUEUE_SIZE, &QUEUE_BYTES, &OPEN_TIMEOUT, &SHUTDOWN_TIMEOUT];
     // Those that take none are told how many events there are behind them.
     const TOTALS: bool = true;
 
@@ -55,7 +58,7 @@ impl Exporter for Tee {
         let needs_all = settings.get(&ON_ERROR).is_ok_and(|found| found.value == OnError::Fail);
 
         let until = Instant::now() + open_timeout;
-        let children = list.0.into_iter().map(|item| Child::start(item, &context)).collect::<Result<Vec<_>, _>>()?;
+        let children: Vec<_> = list.0.into_iter().map(|item| Child::start(item, &context)).collect();
         let mut is_broken = true;
         for child in &children {
             let problem = match child.opened(until) {
@@ -64,7 +67,8 @@ impl Exporter for Tee {
                 Some(Err(Refusal::Broken(cause))) => Some(cause.clone()),
                 None => {
                     let problem = format!("it did not open within {open_timeout:?}");
-                    warn!("tee of agent {}: exporter {}: {problem}; its events wait", agent.name(), child.name());
+                    let (agent, name) = (agent.name(), child.name());
+                    log_on!(&LogSite::new(), Warn, "tee of agent {agent}: exporter {name}: {problem}; its events wait");
                     is_broken = false;
                     Some(problem)
                 }
@@ -98,10 +102,12 @@ impl Exporter for Tee {
         let until = Instant::now() + self.shutdown_timeout;
         let endings: Vec<_> = self.children.iter().map(|child| child.end(until)).collect();
         let (agent, all) = (&self.agent, endings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+        // Always: no other line has the counts.
+        let site = LogSite::new();
         if endings.iter().any(Ending::is_bad) {
-            warn!("tee of agent {agent} has ended: {all}");
+            log_on!(&site, Warn, "tee of agent {agent} has ended: {all}");
         } else {
-            info!("tee of agent {agent} has ended: {all}");
+            log_on!(&site, Info, "tee of agent {agent} has ended: {all}");
         }
         Ok(())
     }

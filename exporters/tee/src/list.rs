@@ -50,8 +50,12 @@ fn item(word: &str) -> Result<Item, Malformed> {
     let refuse = |expected: String| Err(Malformed::expected(expected));
     let (rest, rate) = word.rsplit_once('@').map_or((word, None), |(rest, rate)| (rest, Some(rate)));
     let (name, patterns) = rest.split_once(':').map_or((rest, None), |(name, patterns)| (name, Some(patterns)));
+    let (name, rate) = (name.trim(), rate.map(str::trim));
     match name {
         "" => return refuse(format!("the name of an exporter at the beginning of {word:?}")),
+        _ if name.contains(char::is_whitespace) => {
+            return refuse(format!("the name of an exporter, which has no blanks, at the beginning of {word:?}"));
+        }
         "tee" => return refuse("other exporters than tee itself".to_owned()),
         "BUFFER" => {
             let place = "BUFFER is part of the collector, where NIXL_TELEMETRY_EXPORTER can name it";
@@ -101,10 +105,26 @@ mod tests {
     }
 
     #[test]
+    fn blanks_between_the_parts_are_none_of_theirs() {
+        let items = read("csv : agent_err_* + agent_tx_bytes @ 1/10, jsonl @1/7").unwrap();
+        let parts: Vec<_> = items.iter().map(|item| (item.name.as_str(), item.one_of.get())).collect();
+        assert_eq!(parts, [("csv", 10), ("jsonl", 7)]);
+        assert!(items[0].filter.allows(Kind::TX_BYTES) && !items[0].filter.allows(Kind::RX_BYTES));
+    }
+
+    #[test]
     fn what_does_not_fit_is_named_and_what_would() {
         let table = [
             (" ,", "exporters as NAME[:PATTERN+PATTERN][@1/N], separated by commas"),
             (":agent_*", "the name of an exporter at the beginning of \":agent_*\""),
+            (" : agent_*", "the name of an exporter at the beginning of \": agent_*\""),
+            ("csv jsonl", "the name of an exporter, which has no blanks, at the beginning of \"csv jsonl\""),
+            ("csv, tee :a", "other exporters than tee itself"),
+            (
+                "prometheus @1/2",
+                "prometheus without a rate in \"prometheus @1/2\", since the sums of a part would be wrong",
+            ),
+            ("csv@1/ 2", "after the @ of \"csv@1/ 2\" a rate 1/N, with N from 1 to 4294967295"),
             ("csv,tee", "other exporters than tee itself"),
             ("csv:a,jsonl,csv", "each exporter once, and not csv again"),
             ("csv:", "after the : of \"csv:\" names or patterns of events, separated by +"),

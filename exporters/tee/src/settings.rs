@@ -20,11 +20,18 @@ pub(crate) static TEE: Setting<List> = Setting::required(
 pub(crate) static QUEUE_SIZE: Setting<u64> = Setting::new(
     "NIXL_TELEMETRY_TEE_QUEUE_SIZE",
     "1000000",
-    "Events that may wait for one exporter, 24 bytes each; what finds no room is dropped and counted. What waits for several \
-     is kept once.",
+    "Events that may wait for one exporter; what finds no room is dropped and counted.",
 )
 .unit("events")
 .check("a decimal or 0x-hex number from 1 to 18446744073709551615", |events| *events > 0);
+
+/// The default is that of `nixl_telemetry_sdk::queue`.
+pub(crate) static QUEUE_BYTES: Setting<u64> = Setting::new(
+    "NIXL_TELEMETRY_TEE_QUEUE_BYTES",
+    "33554432",
+    "Memory that may be taken by what waits for one exporter. What waits for several is kept once, and counts for each.",
+)
+.unit("bytes");
 
 pub(crate) static OPEN_TIMEOUT: Setting<Millis> = Setting::new(
     "NIXL_TELEMETRY_TEE_OPEN_TIMEOUT",
@@ -33,10 +40,10 @@ pub(crate) static OPEN_TIMEOUT: Setting<Millis> = Setting::new(
      NIXL_TELEMETRY_ON_ERROR is fail, it is an error.",
 );
 
-/// Longer than what exporters with a queue have for their last deliveries, 2000.
+/// Shorter than what this project's host gives an exporter, 2000, which would leave the tee itself behind.
 pub(crate) static SHUTDOWN_TIMEOUT: Setting<Millis> = Setting::new(
     "NIXL_TELEMETRY_TEE_SHUTDOWN_TIMEOUT",
-    "3000",
+    "1500",
     "Time the end of an agent may wait until each exporter has what waits for it, and has ended. What is left then is \
      dropped and counted.",
 );

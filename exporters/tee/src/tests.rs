@@ -3,14 +3,18 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nixl_telemetry_loader::SearchPath;
 use nixl_telemetry_sdk::{Event, Kind, markdown_table, testing::TestHost};
 use nixl_telemetry_testkit as testkit;
 use tempfile::TempDir;
 
 use super::*;
+use crate::feeder::Feeder;
+use crate::queue::{Limits, Queue};
 use crate::settings::ENABLED_METRICS;
 
 /// An exporter in C++ of this name, which does besides what the macros say; its file.
@@ -70,7 +74,7 @@ fn written(events: &[Event<'_>]) -> Vec<String> {
 fn the_readme_has_the_settings_as_they_are() {
     let readme = include_str!("../README.md");
     assert!(readme.contains(&markdown_table(Tee::SETTINGS)), "{}", markdown_table(Tee::SETTINGS));
-    for setting in [&QUEUE_SIZE as &dyn Describe, &OPEN_TIMEOUT, &SHUTDOWN_TIMEOUT, &ENABLED_METRICS] {
+    for setting in [&QUEUE_SIZE as &dyn Describe, &QUEUE_BYTES, &OPEN_TIMEOUT, &SHUTDOWN_TIMEOUT, &ENABLED_METRICS] {
         setting.inspect(&Settings::empty()).unwrap();
     }
 }
@@ -149,6 +153,36 @@ fn what_comes_before_an_exporter_is_open_waits() {
     fs::write(format!("{}.go", bench.agent()), "").unwrap();
     host.close();
     assert_eq!(bench.lines("late"), written(&events));
+}
+
+#[test]
+fn what_opens_after_its_agent_has_ended_makes_nothing() {
+    let bench = Bench::new(&[lines("late", &[])]);
+    for has_ended in [true, false] {
+        let context = Context {
+            agent: bench.agent(),
+            max_events: 4096,
+            generation: None,
+            search_path: SearchPath::new(env::split_paths(&bench.path)),
+            reports_drops: true,
+            limits: Limits { events: 10, bytes: 1000 },
+        };
+        let (queue, opened) = (Arc::new(Queue::new(context.limits)), Arc::new(OnceLock::new()));
+        if has_ended {
+            queue.close();
+        }
+        let list = Settings::from_pairs([(TEE.name(), "late")]).get(&TEE).unwrap().value;
+        let item = list.0.into_iter().next().unwrap();
+        Feeder::new(item, Arc::new(context), queue, Arc::clone(&opened)).run();
+        assert_eq!(Path::new(&format!("{}.late", bench.agent())).exists(), !has_ended);
+        let refusal = opened.get().unwrap().clone().err();
+        let expected = "its agent has ended before it was open";
+        assert_eq!(
+            has_ended,
+            matches!(&refusal, Some(Refusal::Broken(cause)) if cause.ends_with(expected)),
+            "{refusal:?}"
+        );
+    }
 }
 
 #[test]

@@ -127,7 +127,8 @@ pub fn inspect_bytes(bytes: &[u8]) -> Result<Inspection, InspectError> {
 
 impl Inspection {
     /// The events it will be given, where the file alone tells. Otherwise the API version decides that its
-    /// `nixl_telemetry_plugin_init` returns: L56 for 1, L16 for 2.
+    /// `nixl_telemetry_plugin_init` returns: L56 for 1, for 2 what the plugin is
+    /// [presumed](crate::Plugin::presumed_for) to be made for, or L16.
     pub fn form(&self) -> Option<Form> {
         if self.negotiates {
             return Some(Form::Rich);
@@ -136,7 +137,7 @@ impl Inspection {
     }
 
     /// Whether its exporters have `onBatchBegin` and `onBatchEnd`; `None` where nothing tells, in which case they are
-    /// not called.
+    /// not called but for what the plugin is [presumed](crate::Plugin::presumed_for) to be made for.
     pub fn batch_hooks(&self) -> Option<bool> {
         if self.negotiates {
             return Some(true);

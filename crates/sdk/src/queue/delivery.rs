@@ -4,12 +4,11 @@
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
-use std::mem;
 use std::time::SystemTime;
 
-use nixl_telemetry_event::{Category, Event};
+use nixl_telemetry_event::Event;
 
-use crate::batch::{self, Buffer, Record};
+use crate::batch::{self, Buffer};
 use crate::{Agent, queue::buffer::Parcel};
 
 /// Events on their way to a [`Sink`](crate::queue::Sink): consecutive ones of one agent.
@@ -169,12 +168,9 @@ impl Chunk {
 
     /// Memory it takes.
     pub(super) fn bytes(&self) -> u64 {
-        let Buffer { records, names, .. } = &self.events;
-        let texts: usize = names.iter().map(|(_, name)| name.capacity()).sum();
         // Its place in a queue, which may be twice as long as it has to be.
-        let place = 2 * mem::size_of::<Self>();
-        let lists = records.capacity() * size_of::<Record>() + names.capacity() * size_of::<(Category, String)>();
-        (place + lists + texts) as u64
+        let place = 2 * size_of::<Self>();
+        (place + self.events.bytes()) as u64
     }
 }
 
