@@ -147,7 +147,8 @@ impl Connection {
             let heard = match op {
                 Op::Pong => Some(Heard::Pong),
                 Op::Message(message) => {
-                    let number = message.subject.strip_prefix(&self.inbox).and_then(|rest| rest[1..].parse().ok());
+                    let rest = message.subject.strip_prefix(&self.inbox).and_then(|rest| rest.strip_prefix('.'));
+                    let number = rest.and_then(|rest| rest.parse().ok());
                     let (status, payload) = (message.status(), message.payload.to_owned());
                     number.map(|number| Heard::Reply(Reply { number, status, payload }))
                 }
@@ -234,7 +235,9 @@ impl Connection {
                 Error::Refused { login: shown, said }
             }
             error => error,
-        })
+        })?;
+        // Behind its first PONG a server says what this account is allowed, which may be less than others are.
+        self.flush()
     }
 
     /// Writes a message but for its end, which leaves with what comes next.

@@ -9,7 +9,7 @@ use crate::credentials::Unusable;
 use crate::protocol::Malformed;
 use crate::servers::Server;
 
-/// Why events are not published. All of it may heal.
+/// Why events are not published. All of it may heal, unless it is the event that is too large.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// What is wrong with each server.
@@ -44,9 +44,10 @@ pub(crate) enum Error {
     #[error("is older than NATS 2.2: expected one with headers")]
     NoHeaders,
     #[error(
-        "an event takes {size} bytes: expected no more than {limit} in a message, which the server or the stream allows"
+        "event {event:?} takes {size} bytes: expected no more than {limit} in a message, which the server or the stream \
+         allows"
     )]
-    TooLarge { size: usize, limit: usize },
+    TooLarge { event: String, size: usize, limit: usize },
     /// The account has no JetStream, or the server.
     #[error("JetStream does not answer: expected it to be enabled for this account")]
     NoJetStream,

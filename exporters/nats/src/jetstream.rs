@@ -118,7 +118,7 @@ impl Stream {
         }
         let said = answer(&self.name, &reply.payload)?;
         let sequence = said["seq"].as_u64();
-        let sequence = sequence.ok_or_else(|| Error::Strange(String::from_utf8_lossy(&reply.payload).into_owned()))?;
+        let sequence = sequence.ok_or_else(|| Error::Strange(beginning(&reply.payload)))?;
         self.last = self.last.max(sequence);
         Ok(())
     }
@@ -175,9 +175,8 @@ fn call(connection: &mut Connection, stream: &str, what: &str, payload: &Value) 
 }
 
 fn answer(stream: &str, payload: &[u8]) -> Result<Value, Error> {
-    let answer: Value = serde_json::from_slice(payload).map_err(|error| {
-        Error::Strange(format!("{error}: {}", String::from_utf8_lossy(&payload[..payload.len().min(100)])))
-    })?;
+    let answer: Value =
+        serde_json::from_slice(payload).map_err(|error| Error::Strange(format!("{error}: {}", beginning(payload))))?;
     let Some(error) = answer.get("error") else { return Ok(answer) };
     Err(Error::Stream {
         stream: stream.into(),
@@ -186,9 +185,22 @@ fn answer(stream: &str, payload: &[u8]) -> Result<Value, Error> {
     })
 }
 
+/// What is to be seen of a payload that is not understood.
+fn beginning(payload: &[u8]) -> String {
+    String::from_utf8_lossy(&payload[..payload.len().min(100)]).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_is_not_understood_the_beginning_is_told() {
+        let mut stream = Stream { name: "NIXL".into(), last: 0, max_message: None };
+        let payload = format!("{{\"text\":\"{}\"}}", "x".repeat(1 << 20)).into_bytes();
+        let error = stream.acknowledged(&Reply { number: 1, status: None, payload }, "a").unwrap_err().to_string();
+        assert_eq!(error.len(), "JetStream says what is not understood: ".len() + 100);
+    }
 
     #[test]
     fn what_is_missing_and_where_it_will_be() {

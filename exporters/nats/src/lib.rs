@@ -40,7 +40,7 @@ use crate::jetstream::ORIGIN;
 use crate::message::Payload;
 use crate::protocol::Headers;
 use crate::servers::Servers;
-use crate::session::Session;
+use crate::session::{Refused, Session};
 use crate::settings::{Config, SETTINGS};
 use crate::subject::token;
 
@@ -58,8 +58,6 @@ struct Nats {
     next_server: usize,
     session: Option<Session>,
     source: Option<Source>,
-    /// Events in a message: fewer once one was too large.
-    message_size: u64,
 }
 
 /// What is the same for all messages of an origin.
@@ -85,7 +83,6 @@ impl Sink for Nats {
             next_server: 0,
             session: None,
             source: None,
-            message_size: config.message_size,
             config,
         })
     }
@@ -108,7 +105,10 @@ impl Sink for Nats {
             result = self.attempt(&mut source, batch, true);
         }
         self.source = Some(source);
-        Ok(result?)
+        match result? {
+            None => Ok(()),
+            Some(Refused { events, because }) => Err(Failed::refused_in_part(because, events)),
+        }
     }
 
     fn close(&mut self) {
@@ -120,16 +120,25 @@ impl Sink for Nats {
 
 impl Nats {
     /// Publishes a delivery over the connection there is, or another.
-    fn attempt(&mut self, source: &mut Source, batch: &Delivery<'_>, is_repeated: bool) -> Result<(), Error> {
+    fn attempt(
+        &mut self,
+        source: &mut Source,
+        batch: &Delivery<'_>,
+        is_repeated: bool,
+    ) -> Result<Option<Refused>, Error> {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.connect()?,
         };
-        let published = session.publish(&self.config, source, &mut self.message_size, batch, is_repeated);
+        let published = session.publish(&self.config, source, batch, is_repeated);
         let server = session.connection.server();
         self.servers.0.truncate(self.config.servers.0.len());
         self.servers.learn(server, session.connection.info().others.iter().map(String::as_str));
-        let result = published.map_err(|error| error.at(server));
+        let result = match published {
+            Ok(None) => Ok(None),
+            Ok(Some(refused)) => Ok(Some(Refused { because: refused.because.at(server), ..refused })),
+            Err(error) => Err(error.at(server)),
+        };
         if result.is_err() || session.connection.info().is_leaving {
             session.close();
             self.next_server += 1;

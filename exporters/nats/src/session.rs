@@ -2,6 +2,7 @@
 
 //! What is published over one connection: deliveries, cut into messages.
 
+use std::collections::HashSet;
 use std::iter;
 
 use nixl_telemetry_sdk::queue::{Delivery, OriginId};
@@ -15,7 +16,9 @@ use crate::settings::{Config, JetStream};
 use crate::subject::Template;
 
 /// Messages that wait for their acknowledgement at most: those have to fit into the buffers of a connection.
-const WINDOW: u64 = 256;
+const WINDOW: usize = 256;
+/// Who takes smaller messages only is to be mended; otherwise it is the event that is at fault if it does not fit.
+const LEAST_LIMIT: usize = 16384;
 
 /// A connection, and what is known over it.
 pub(crate) struct Session {
@@ -31,22 +34,30 @@ struct Target {
     stored: Option<Stored>,
 }
 
+/// Events no message has room for.
+pub(crate) struct Refused {
+    pub(crate) events: u64,
+    /// What is wrong with the first.
+    pub(crate) because: Error,
+}
+
 impl Session {
     pub(crate) fn new(connection: Connection) -> Self {
         Self { connection, target: None }
     }
 
-    /// Publishes a delivery, and waits until the server has all of it. Of a repeated one, what the stream has is left out.
+    /// Publishes a delivery, and waits until the server has all of it, but for what is returned. Of a repeated one, what the
+    /// stream has is left out.
     ///
-    /// Messages end where a number is divisible by `message_size`, which is lowered if they are too large.
+    /// A message ends where a number is divisible by `MESSAGE_SIZE`; if that is too large, by half of it, and so on. Nothing is
+    /// remembered of earlier ones, so that what is repeated has the ids it had.
     pub(crate) fn publish(
         &mut self,
         config: &Config,
         source: &mut Source,
-        message_size: &mut u64,
         batch: &Delivery<'_>,
         is_repeated: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Refused>, Error> {
         if let Some(jetstream) = &config.jetstream {
             self.aim(jetstream, &config.subject, source, is_repeated)?;
         }
@@ -61,15 +72,16 @@ impl Session {
             common = common.with(SETTLED, settled).with(AFTER, after).with("Nats-Expected-Stream", &found.name);
             stream = Some(found);
         }
-        let mut acknowledgements = Acknowledgements::default();
+        let (mut acknowledgements, mut refused) = (Acknowledgements::default(), None::<Refused>);
+        let mut message_size = config.message_size;
         let mut events = iter::zip(batch.sequence().., batch).filter(|(number, _)| !stored.has(*number)).peekable();
-        while let Some(&(first, _)) = events.peek() {
+        while let Some(&(first, event)) = events.peek() {
             let before = events.clone();
             let payload = &mut source.payload;
             payload.clear();
             let belongs = |number: u64, payload: &Payload| {
                 let is_next =
-                    number == first + payload.len() && (payload.len() == 0 || !number.is_multiple_of(*message_size));
+                    number == first + payload.len() && (payload.len() == 0 || !number.is_multiple_of(message_size));
                 is_next && payload.size() <= limit
             };
             while let Some((_, event)) = events.next_if(|(number, _)| belongs(*number, payload)) {
@@ -80,31 +92,42 @@ impl Session {
             let headers = common.clone().with(SEQUENCE, first).with(COUNT, len).with("Nats-Msg-Id", id);
             let parts = payload.finish(first);
             let size = headers.size() + parts[0].len() + parts[1].len();
-            if size > limit {
-                if len == 1 {
-                    return Err(Error::TooLarge { size, limit });
-                }
-                while *message_size >= len {
-                    *message_size /= 2;
+            if size > limit && len > 1 {
+                while message_size >= len {
+                    message_size /= 2;
                 }
                 events = before;
+                continue;
+            }
+            message_size = config.message_size;
+            if size > limit {
+                let event = event.name().to_string().chars().take(100).collect();
+                let because = Error::TooLarge { event, size, limit };
+                if limit < LEAST_LIMIT {
+                    return Err(because);
+                }
+                refused.get_or_insert(Refused { events: 0, because }).events += 1;
                 continue;
             }
             match &mut stream {
                 None => connection.publish(&source.subject, &headers, &parts)?,
                 Some(stream) => {
                     acknowledgements.expect(connection.ask(&source.subject, &headers, &parts)?);
-                    while acknowledgements.missing >= WINDOW {
+                    while acknowledgements.missing.len() >= WINDOW {
                         acknowledgements.wait(connection, stream, &source.subject)?;
                     }
                 }
             }
         }
-        let Some(stream) = stream else { return connection.flush() };
-        while acknowledgements.missing > 0 {
-            acknowledgements.wait(connection, stream, &source.subject)?;
+        match stream {
+            None => connection.flush()?,
+            Some(stream) => {
+                while !acknowledgements.missing.is_empty() {
+                    acknowledgements.wait(connection, stream, &source.subject)?;
+                }
+            }
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Finds the stream for an origin, and what of it is there, if that may be something.
@@ -133,23 +156,21 @@ impl Session {
 /// Acknowledgements of one delivery's messages that have not come yet, in whatever order they will.
 #[derive(Default)]
 struct Acknowledgements {
-    /// The lowest number of their replies.
-    first: Option<u64>,
-    missing: u64,
+    /// The numbers of their replies.
+    missing: HashSet<u64>,
 }
 
 impl Acknowledgements {
     fn expect(&mut self, number: u64) {
-        self.first.get_or_insert(number);
-        self.missing += 1;
+        self.missing.insert(number);
     }
 
+    /// Waits for one of them, or for something else that comes: a second reply to the same message, from another stream.
     fn wait(&mut self, connection: &mut Connection, stream: &mut Stream, subject: &str) -> Result<(), Error> {
         if let Heard::Reply(reply) = connection.next()?
-            && self.first.is_some_and(|first| reply.number >= first)
+            && self.missing.remove(&reply.number)
         {
             stream.acknowledged(&reply, subject)?;
-            self.missing -= 1;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! What may be set, and how it makes a [`Config`].
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 use std::time::Duration;
 
 use nixl_telemetry_dial::Certificates;
@@ -153,7 +153,10 @@ impl Config {
             return Err(format!("{} is set, but {} is false: expected true", STREAM.name(), JETSTREAM.name()).into());
         }
         let max_bytes = settings.get(&STREAM_MAX_BYTES)?.value;
-        let client = both(settings, &TLS_CERT, &TLS_KEY)?;
+        let client = match both(settings, &TLS_CERT, &TLS_KEY)? {
+            Some((cert, key)) => Some((absolute(&TLS_CERT, cert)?, absolute(&TLS_KEY, key)?)),
+            None => None,
+        };
         Ok(Self {
             servers: settings.get(&URL)?.value,
             subject: settings.get(&SUBJECT)?.value,
@@ -161,7 +164,7 @@ impl Config {
             message_size: settings.get(&MESSAGE_SIZE)?.value.into(),
             jetstream: is_jetstream.then_some(JetStream { stream, max_bytes }),
             login: login(settings)?,
-            certificates: Certificates { ca: settings.find(&TLS_CA)?.map(|found| found.value), client },
+            certificates: Certificates { ca: file(settings, &TLS_CA)?, client },
             connect_timeout: millis(&CONNECT_TIMEOUT)?,
             ack_timeout: millis(&ACK_TIMEOUT)?,
         })
@@ -172,8 +175,8 @@ impl Config {
 fn login(settings: &Settings) -> Result<Option<Login>, Error> {
     let user = both(settings, &USER, &PASSWORD)?.map(|(user, password)| Login::User { user, password });
     let token = settings.find(&TOKEN)?.map(|found| Login::Token(found.value));
-    let credentials = settings.find(&CREDENTIALS)?.map(|found| Login::Credentials(found.value));
-    let key = settings.find(&NKEY)?.map(|found| Login::NKey(found.value));
+    let credentials = file(settings, &CREDENTIALS)?.map(Login::Credentials);
+    let key = file(settings, &NKEY)?.map(Login::NKey);
     let ways = [(USER.name(), user), (TOKEN.name(), token), (CREDENTIALS.name(), credentials), (NKEY.name(), key)];
     let mut given: Vec<_> = ways.into_iter().filter_map(|(name, login)| Some((name, login?))).collect();
     if given.len() > 1 {
@@ -181,6 +184,16 @@ fn login(settings: &Settings) -> Result<Option<Login>, Error> {
         return Err(format!("{} are set: expected one of them", names.join(" and ")).into());
     }
     Ok(given.pop().map(|(_, login)| login))
+}
+
+/// Where a file is that is read at each connection.
+fn file(settings: &Settings, setting: &Setting<PathBuf>) -> Result<Option<PathBuf>, Error> {
+    settings.find(setting)?.map(|found| absolute(setting, found.value)).transpose()
+}
+
+/// The same path whatever directory the process changes to.
+fn absolute(setting: &Setting<PathBuf>, path: PathBuf) -> Result<PathBuf, Error> {
+    path::absolute(&path).map_err(|error| format!("{} is {}: {error}", setting.name(), path.display()).into())
 }
 
 /// Two settings of which none is of use without the other.
@@ -243,6 +256,11 @@ mod tests {
         assert_eq!(login(&[("TOKEN", "x")]), Ok(Some(Login::Token("x".into()))));
         assert_eq!(login(&[("CREDENTIALS", "/c")]), Ok(Some(Login::Credentials("/c".into()))));
         assert_eq!(login(&[("NKEY", "/n")]), Ok(Some(Login::NKey("/n".into()))));
+        let here = |name: &str| std::env::current_dir().unwrap().join(name);
+        assert_eq!(login(&[("CREDENTIALS", "c")]), Ok(Some(Login::Credentials(here("c")))));
+        assert_eq!(login(&[("NKEY", "n")]), Ok(Some(Login::NKey(here("n")))));
+        let tls = config(&[("TLS_CA", "a"), ("TLS_CERT", "b"), ("TLS_KEY", "c")]).unwrap().certificates;
+        assert_eq!((tls.ca, tls.client), (Some(here("a")), Some((here("b"), here("c")))));
         let error = login(&[("TOKEN", "hunter2"), ("NKEY", "/n")]).unwrap_err();
         assert_eq!(error, "NIXL_TELEMETRY_NATS_TOKEN and NIXL_TELEMETRY_NATS_NKEY are set: expected one of them");
     }

@@ -5,7 +5,9 @@
 mod agent;
 mod chaos;
 mod faults;
+mod limits;
 mod logins;
+mod pretended;
 mod repeated;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ use serde_json::Value as Json;
 
 use super::*;
 use crate::jetstream::{COUNT, SEQUENCE};
+use crate::protocol::END;
 
 /// JetStream, and nothing else.
 const JETSTREAM: &str = "jetstream {}";

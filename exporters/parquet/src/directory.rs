@@ -20,6 +20,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use nixl_telemetry_sdk::queue::{Delivery, Failed};
@@ -30,12 +31,17 @@ use parquet::errors::ParquetError;
 use crate::settings::{DIR, MODE, PARTITION, Partition};
 use crate::table::Writer;
 
-const DAY_US: u64 = 24 * 3600 * 1_000_000;
-/// The end of the year 9999, which stands for whatever is later.
-const LATEST_US: u64 = 2_932_897 * DAY_US - 1;
+const DAY_US: i64 = 24 * 3600 * 1_000_000;
+/// The beginning of the year 1, and the end of the year 9999, which stand for whatever is beyond.
+const EARLIEST_US: i64 = -719_162 * DAY_US;
+const LATEST_US: i64 = 2_932_897 * DAY_US - 1;
 /// Of an agent's name in a file's, which has room for 255 bytes.
 const LONGEST_AGENT: usize = 128;
-const LONGEST_NAME: usize = 255;
+/// Of an agent's name in a folder's, behind `agent=`.
+const LONGEST_VALUE: usize = 249;
+
+/// Names of the files that this process is writing: to the process that holds it, a lock says nothing.
+static WRITING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// The directory, and how files are kept apart in it.
 pub(crate) struct Directory {
@@ -52,16 +58,19 @@ pub(crate) struct Folder<'a> {
     directory: &'a Directory,
 }
 
-/// The day of a time, since the Unix epoch.
-pub(crate) fn day_of(timestamp_us: u64) -> u64 {
-    timestamp_us.min(LATEST_US) / DAY_US
+/// The name of a file that is being written, for as long as it is.
+struct Writing<'a>(&'a str);
+
+/// The day of a time, since the Unix epoch or, negative, before.
+pub(crate) fn day_of(timestamp_us: u64) -> i64 {
+    within_years(timestamp_us).div_euclid(DAY_US)
 }
 
 impl Directory {
     /// The directory of the settings.
     ///
     /// # Errors
-    /// If there is none, or the agent's name cannot be that of a folder if it has to be.
+    /// If there is none.
     pub(crate) fn open(settings: &Settings, agent: &Agent) -> Result<Self, Error> {
         // Absolute: the process may change its directory.
         let path =
@@ -71,16 +80,12 @@ impl Directory {
         if !found.is_dir() {
             return Err(refused(&"is no directory: expected one").into());
         }
-        let partition = settings.get(&PARTITION)?.value;
-        if partition.by_agent && agent_folder(agent).len() > LONGEST_NAME {
-            let (name, agent) = (PARTITION.name(), agent.name());
-            return Err(format!("{name}: agent {agent}: expected a name of at most {LONGEST_NAME} bytes").into());
-        }
-        Ok(Self { path, own: agent_part(agent), partition, mode: settings.get(&MODE)?.value.0 })
+        let (partition, mode) = (settings.get(&PARTITION)?.value, settings.get(&MODE)?.value.0);
+        Ok(Self { path, own: agent_part(agent), partition, mode })
     }
 
     /// The days whose events go into files of their own; a single `None` if all go into one.
-    pub(crate) fn days(&self, batch: &Delivery<'_>) -> BTreeSet<Option<u64>> {
+    pub(crate) fn days(&self, batch: &Delivery<'_>) -> BTreeSet<Option<i64>> {
         if !self.partition.by_date {
             return [None].into();
         }
@@ -96,7 +101,7 @@ impl Directory {
     }
 
     /// The folder of an agent's events of a day, made if it is not there.
-    pub(crate) fn folder(&self, agent: &Agent, day: Option<u64>) -> Result<Folder<'_>, Failed> {
+    pub(crate) fn folder(&self, agent: &Agent, day: Option<i64>) -> Result<Folder<'_>, Failed> {
         let mut path = self.path.clone();
         let date = day.map(|day| format!("date={}", utc(day * DAY_US).format("%Y-%m-%d")));
         for name in date.into_iter().chain(self.partition.by_agent.then(|| agent_folder(agent))) {
@@ -112,8 +117,12 @@ impl Directory {
         for folder in self.folders() {
             // What cannot be read today is left for another day.
             for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let is_ours = entry.file_name().to_str().is_some_and(|name| is_left_by(name, &self.own));
-                if is_ours && is_abandoned(&entry.path()) && fs::remove_file(entry.path()).is_ok() {
+                let name = entry.file_name();
+                let Some(name) = name.to_str().and_then(|name| staged_for(name, &self.own)) else { continue };
+                // Until it is gone nobody begins to write it.
+                let writing = writing();
+                if !writing.contains(name) && is_abandoned(&entry.path()) && fs::remove_file(entry.path()).is_ok() {
+                    drop(writing);
                     info!(
                         "exporter parquet: removed {}, which a process that was killed has left",
                         entry.path().display()
@@ -178,9 +187,10 @@ impl Folder<'_> {
     ) -> Result<(), Failed> {
         let Some((first, event)) = rows.clone().next() else { return Ok(()) };
         let last = rows.clone().last().map_or(first, |(number, _)| number);
-        let time = utc(event.timestamp_us().unwrap_or(0)).format("%Y%m%dT%H%M%SZ");
+        let time = utc(within_years(event.timestamp_us().unwrap_or(0))).format("%Y%m%dT%H%M%SZ");
         let (agent, origin) = (agent_part(batch.agent()), batch.origin());
-        let path = self.path.join(format!("{time}.{agent}.{origin}.{first:012}-{last:012}.parquet"));
+        let name = format!("{time}.{agent}.{origin}.{first:012}-{last:012}.parquet");
+        let (_writing, path) = (Writing::begin(&name), self.path.join(&name));
         let write = || -> Result<(), ParquetError> {
             let new = NewFile::create(&path)?;
             // For `tidy`. Where there are no locks it leaves everything alone.
@@ -198,6 +208,23 @@ impl Folder<'_> {
     }
 }
 
+impl<'a> Writing<'a> {
+    fn begin(name: &'a str) -> Self {
+        writing().insert(name.to_owned());
+        Self(name)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        writing().remove(self.0);
+    }
+}
+
+fn writing() -> MutexGuard<'static, BTreeSet<String>> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Brings the names in a directory to the disk, so that they outlive the machine; where the file system cannot, it does not.
 fn sync_names(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
@@ -207,22 +234,33 @@ fn sync_names(directory: &Path) -> io::Result<()> {
 }
 
 /// What went wrong in the file system, which somebody may mend.
-fn failed(path: &Path, error: &(dyn std::error::Error + 'static)) -> Failed {
-    let text = format!("{}: {error}: expected a directory that can be written, with room", path.display());
-    match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-        Some(io::ErrorKind::InvalidFilename) => Failed::refused(text),
-        _ => Failed::retry(text),
-    }
+fn failed(path: &Path, error: &dyn std::error::Error) -> Failed {
+    Failed::retry(format!("{}: {error}: expected a directory that can be written, with room", path.display()))
+}
+
+/// A time of an event, which is negative if it is from 2^63 on, if it has four digits for the year.
+fn within_years(timestamp_us: u64) -> i64 {
+    timestamp_us.cast_signed().clamp(EARLIEST_US, LATEST_US)
 }
 
 /// A time as people have it.
-fn utc(timestamp_us: u64) -> DateTime<Utc> {
-    let time = i64::try_from(timestamp_us.min(LATEST_US)).ok().and_then(DateTime::from_timestamp_micros);
-    time.unwrap_or_default()
+fn utc(time_us: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(time_us).unwrap_or_default()
 }
 
+/// The folder of an agent. Where its name is too long for one, the end gives way to what tells it from others.
 fn agent_folder(agent: &Agent) -> String {
-    format!("agent={}", escape_file_name(agent.name()))
+    let mut name = escape_file_name(agent.name());
+    if name.len() > LONGEST_VALUE {
+        // FNV-1a. No name that is escaped has a tilde.
+        let hash = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash = format!("~{hash:016x}");
+        name.truncate(LONGEST_VALUE - hash.len());
+        name += &hash;
+    }
+    format!("agent={name}")
 }
 
 /// The agent in the name of a file, of which a long one has only the beginning.
@@ -240,17 +278,13 @@ fn numbers_of(name: &str, origin: &str) -> Option<RangeInclusive<u64>> {
     (found == origin).then_some(first.parse().ok()?..=last.parse().ok()?)
 }
 
-/// Whether this is the name of a file that another process was writing for an agent that is called so in files.
-fn is_left_by(name: &str, agent: &str) -> bool {
-    let parse = || {
-        let (name, pid) = name.strip_prefix('.')?.strip_suffix(".staging")?.rsplit_once('.')?;
-        let (name, _numbers) = name.strip_suffix(".parquet")?.rsplit_once('.')?;
-        let (name, _origin) = name.rsplit_once('.')?;
-        let (_time, found) = name.split_once('.')?;
-        // A lock says nothing to the process that holds it.
-        Some(found == agent && pid.parse() != Ok(std::process::id()))
-    };
-    parse().unwrap_or(false)
+/// What a file with this name is to be called once it is written, if it is for an agent that is called so in files.
+fn staged_for<'a>(name: &'a str, agent: &str) -> Option<&'a str> {
+    let (file, _pid) = name.strip_prefix('.')?.strip_suffix(".staging")?.rsplit_once('.')?;
+    let (name, _numbers) = file.strip_suffix(".parquet")?.rsplit_once('.')?;
+    let (name, _origin) = name.rsplit_once('.')?;
+    let (_time, found) = name.split_once('.')?;
+    (found == agent).then_some(file)
 }
 
 /// Whether nobody holds the lock of this file.
@@ -288,11 +322,41 @@ mod tests {
             (0, "1970-01-01", 0),
             (1_764_028_799_999_999, "2025-11-24", 20_416),
             (1_764_028_800_000_000, "2025-11-25", 20_417),
-            (LATEST_US, "9999-12-31", 2_932_896),
-            (u64::MAX, "9999-12-31", 2_932_896),
+            (LATEST_US.cast_unsigned(), "9999-12-31", 2_932_896),
+            (1 << 62, "9999-12-31", 2_932_896),
+            (u64::MAX, "1969-12-31", -1),
+            (1 << 63, "0001-01-01", -719_162),
         ];
         for (timestamp_us, date, day) in table {
-            assert_eq!((utc(timestamp_us).format("%Y-%m-%d").to_string().as_str(), day_of(timestamp_us)), (date, day));
+            let time = utc(within_years(timestamp_us));
+            assert_eq!((time.format("%Y-%m-%d").to_string().as_str(), day_of(timestamp_us)), (date, day));
         }
+    }
+
+    #[test]
+    fn what_this_process_is_writing_is_not_taken_for_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::from_pairs([("NIXL_TELEMETRY_PARQUET_DIR", folder.path().to_str().unwrap())]);
+        let directory = Directory::open(&settings, &Agent::new("a")).unwrap();
+        let name = format!("20251124T160000Z.a.{}.0-1.parquet", "0".repeat(32));
+        let staged = folder.path().join(format!(".{name}.{}.staging", std::process::id()));
+        fs::write(&staged, "half").unwrap();
+        let writing = Writing::begin(&name);
+        directory.tidy();
+        assert!(staged.exists());
+        drop(writing);
+        directory.tidy();
+        assert!(!staged.exists());
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_for_a_folder_is_told_from_others() {
+        let folder = |name: &str| agent_folder(&Agent::new(name));
+        let fits = "x".repeat(LONGEST_VALUE);
+        assert_eq!(folder(&fits), format!("agent={fits}"));
+        let long = ["", "a", "b"].map(|end| folder(&format!("{fits}é{end}")));
+        assert!(long.iter().all(|name| name.len() == 255 && name.starts_with("agent=xxx")), "{long:?}");
+        assert!(long[0] != long[1] && long[1] != long[2], "{long:?}");
+        assert_eq!(long[1], format!("agent={}~14b15cca9778e474", "x".repeat(232)));
     }
 }

@@ -94,7 +94,10 @@ pub(super) struct Parcel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Delivered,
-    Refused,
+    /// So many events; the others are delivered.
+    Refused {
+        events: u64,
+    },
     GivenUp,
     Expired,
     Panicked,
@@ -212,7 +215,10 @@ impl Shared {
         }
         match outcome {
             Outcome::Delivered => state.counts.delivered += events,
-            Outcome::Refused => state.counts.dropped.refused += events,
+            Outcome::Refused { events: refused } => {
+                state.counts.dropped.refused += refused;
+                state.counts.delivered += events - refused;
+            }
             Outcome::GivenUp => state.counts.dropped.given_up += events,
             Outcome::Expired => state.counts.dropped.expired += events,
             Outcome::Panicked => state.counts.dropped.panicked += events,

@@ -137,10 +137,11 @@ impl<S: Sink> Courier<S> {
                 log::error!("{name}: {error}; {events} events are given up");
                 Outcome::GivenUp
             }
-            Ok(Err(Failed { error, what: What::Refuse })) => {
+            Ok(Err(Failed { error, what: What::Refuse { most } })) => {
                 self.is_failing = true;
+                let events = most.min(events as u64);
                 log::error!("{name}: {error}; {events} events are refused, and lost");
-                Outcome::Refused
+                Outcome::Refused { events }
             }
             Err(Failure::Panic(text) | Failure::Error(text)) => {
                 log::error!("{name}: its sink panicked, and is not called again: {text}");

@@ -155,7 +155,8 @@ pub trait Sink: Sized + Send + 'static {
     /// [repeated](Delivery::is_repeated); its events have their old numbers.
     ///
     /// # Errors
-    /// [`Failed::retry`] if it may succeed later, [`Failed::refused`] if it never will.
+    /// [`Failed::retry`] if it may succeed later, [`Failed::refused`] if it never will, [`Failed::refused_in_part`] if some
+    /// of the events never will.
     ///
     /// # Panics
     /// After a panic the sink is dropped, its queue emptied, and what comes then refused. What is in the spool stays there,
@@ -177,8 +178,13 @@ pub struct Failed {
 
 #[derive(Clone, Copy, Debug)]
 enum What {
-    Retry { after: Option<Duration> },
-    Refuse,
+    Retry {
+        after: Option<Duration>,
+    },
+    /// So many events, or all there are.
+    Refuse {
+        most: u64,
+    },
 }
 
 impl Failed {
@@ -194,7 +200,12 @@ impl Failed {
 
     /// It will never succeed: these events are dropped and counted.
     pub fn refused(error: impl Into<Error>) -> Self {
-        Self { error: error.into(), what: What::Refuse }
+        Self::refused_in_part(error, u64::MAX)
+    }
+
+    /// The same for so many of the events: the others are where they belong.
+    pub fn refused_in_part(error: impl Into<Error>, events: u64) -> Self {
+        Self { error: error.into(), what: What::Refuse { most: events } }
     }
 }
 

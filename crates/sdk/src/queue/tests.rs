@@ -99,7 +99,10 @@ fn what_is_refused_does_not_come_again() {
     rig.until(|counts| counts.dropped.refused == 7);
     rig.export(&events(1)).unwrap();
     rig.until(|counts| counts.delivered == 1);
-    assert_eq!(rig.close().unwrap_err().to_string(), "7 events are lost: 7 refused");
+    rig.sink.then([Reaction::RefuseOne]);
+    rig.export(&events(7)).unwrap();
+    rig.until(|counts| counts.delivered == 7 && counts.dropped.refused == 8);
+    assert_eq!(rig.close().unwrap_err().to_string(), "8 events are lost: 8 refused");
 }
 
 #[test]
@@ -268,6 +271,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Reaction::Accept),
         3 => Just(Reaction::Retry),
         2 => Just(Reaction::Refuse),
+        1 => Just(Reaction::RefuseOne),
         2 => Just(Reaction::Hang),
         1 => Just(Reaction::Panic),
     ];

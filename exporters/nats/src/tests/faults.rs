@@ -127,19 +127,6 @@ fn messages_that_are_too_large_for_one_event() {
 }
 
 #[test]
-fn a_stream_of_small_messages() {
-    let Some(server) = server("a stream of small messages", JETSTREAM) else { return };
-    api(&server.url(), "STREAM.CREATE.NIXL", &stream(json!({ "max_msg_size": 20_000 })));
-    let mut host = open(&server.url(), &STORED);
-    export(&mut host, 0..5000);
-    until_delivered(&host, 5000);
-    close(host);
-    let messages = stored(&server.url(), "NIXL");
-    assert_eq!(values(&messages), (0..5000).collect::<Vec<_>>());
-    assert!(messages.iter().all(|message| message.events.len() <= 128));
-}
-
-#[test]
 fn a_user_without_permission() {
     let config = |allowed: &str| {
         format!(

@@ -22,6 +22,8 @@ pub(super) enum Reaction {
     Retry,
     RetryAfter(Duration),
     Refuse,
+    /// Accepts all but the first event.
+    RefuseOne,
     /// Accepts it when it is released.
     Hang,
     Panic,
@@ -105,6 +107,10 @@ impl Sink for Model {
             Reaction::Retry => Err(Failed::retry("told to fail")),
             Reaction::RetryAfter(time) => Err(Failed::retry_after("told to fail", time)),
             Reaction::Refuse => Err(Failed::refused("told to refuse")),
+            Reaction::RefuseOne => {
+                told.accepted.extend(sequence + 1..sequence + len);
+                Err(Failed::refused_in_part("told to refuse one", 1))
+            }
             Reaction::Panic => {
                 drop(told);
                 panic!("told to panic")
