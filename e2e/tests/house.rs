@@ -153,7 +153,7 @@ fn the_documented_commands_run() {
             if not_here.iter().any(|command| block.contains(command)) {
                 continue;
             }
-            let output = Command::new("bash")
+            let output = testkit::outside_cargo(&mut Command::new("bash"))
                 .args(["-euo", "pipefail", "-c", &block.replace("/tmp/", &format!("{}/", home.path().display()))])
                 // The examples' commands are run where the examples are, all others at the root.
                 .current_dir(

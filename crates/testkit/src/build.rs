@@ -27,6 +27,20 @@ pub fn plugin(exporter: &str) -> PathBuf {
     artifact(&[&["--release"], which].concat(), &format!("libtelemetry_exporter_{exporter}.so"))
 }
 
+/// Has a command run as if nobody had run this test with cargo.
+///
+/// What cargo tells a test of the package it belongs to is in its environment. Crates whose build looks at that, ring among
+/// them, would be built anew for each package with tests.
+pub fn outside_cargo(command: &mut Command) -> &mut Command {
+    let is_of_a_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(is_of_a_package) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// What `cargo build` with these arguments makes under this file name. Built once in a process.
 ///
 /// # Panics
@@ -38,7 +52,8 @@ pub fn artifact(arguments: &[&str], file_name: &str) -> PathBuf {
     if let Some(path) = built.get(file_name) {
         return path.clone();
     }
-    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let output = outside_cargo(&mut cargo)
         .args(["build", "--quiet", "--message-format=json-render-diagnostics"])
         .args(arguments)
         .current_dir(workspace_root())

@@ -15,7 +15,7 @@ mod program;
 mod python;
 mod schema;
 
-pub use build::{artifact, compile_cpp, plugin, workspace_root};
+pub use build::{artifact, compile_cpp, outside_cargo, plugin, workspace_root};
 pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, prometheus, require};
 pub use nats::{NATS_PACKAGES, Nats};
 pub use postgres::Postgres;

@@ -65,16 +65,16 @@ static NKEY: Setting<PathBuf> = Setting::optional(
     "NIXL_TELEMETRY_NATS_NKEY",
     "File of the seed of a key to log in with, SU…; read at each connection.",
 );
-static TLS_CA: Setting<PathBuf> = Setting::optional(
-    "NIXL_TELEMETRY_NATS_TLS_CA",
+static TLS_CA_FILE: Setting<PathBuf> = Setting::optional(
+    "NIXL_TELEMETRY_NATS_TLS_CA_FILE",
     "File of certificates in PEM that vouch for the server, in place of the system's.",
 );
-static TLS_CERT: Setting<PathBuf> = Setting::optional(
-    "NIXL_TELEMETRY_NATS_TLS_CERT",
-    "File of the certificate this side shows, and those it derives from, in PEM; needs TLS_KEY.",
+static TLS_CERT_FILE: Setting<PathBuf> = Setting::optional(
+    "NIXL_TELEMETRY_NATS_TLS_CERT_FILE",
+    "File of the certificate this side shows, and those it derives from, in PEM; needs TLS_KEY_FILE.",
 );
-static TLS_KEY: Setting<PathBuf> =
-    Setting::optional("NIXL_TELEMETRY_NATS_TLS_KEY", "File of its private key in PEM; needs TLS_CERT.");
+static TLS_KEY_FILE: Setting<PathBuf> =
+    Setting::optional("NIXL_TELEMETRY_NATS_TLS_KEY_FILE", "File of its private key in PEM; needs TLS_CERT_FILE.");
 static CONNECT_TIMEOUT: Setting<Millis> = Setting::new(
     "NIXL_TELEMETRY_NATS_CONNECT_TIMEOUT",
     "2000",
@@ -101,9 +101,9 @@ pub(crate) static SETTINGS: &[&dyn Describe] = &[
     &TOKEN,
     &CREDENTIALS,
     &NKEY,
-    &TLS_CA,
-    &TLS_CERT,
-    &TLS_KEY,
+    &TLS_CA_FILE,
+    &TLS_CERT_FILE,
+    &TLS_KEY_FILE,
     &CONNECT_TIMEOUT,
     &ACK_TIMEOUT,
 ];
@@ -153,8 +153,8 @@ impl Config {
             return Err(format!("{} is set, but {} is false: expected true", STREAM.name(), JETSTREAM.name()).into());
         }
         let max_bytes = settings.get(&STREAM_MAX_BYTES)?.value;
-        let client = match both(settings, &TLS_CERT, &TLS_KEY)? {
-            Some((cert, key)) => Some((absolute(&TLS_CERT, cert)?, absolute(&TLS_KEY, key)?)),
+        let client = match both(settings, &TLS_CERT_FILE, &TLS_KEY_FILE)? {
+            Some((cert, key)) => Some((absolute(&TLS_CERT_FILE, cert)?, absolute(&TLS_KEY_FILE, key)?)),
             None => None,
         };
         Ok(Self {
@@ -164,7 +164,7 @@ impl Config {
             message_size: settings.get(&MESSAGE_SIZE)?.value.into(),
             jetstream: is_jetstream.then_some(JetStream { stream, max_bytes }),
             login: login(settings)?,
-            certificates: Certificates { ca: file(settings, &TLS_CA)?, client },
+            certificates: Certificates { ca: file(settings, &TLS_CA_FILE)?, client },
             connect_timeout: millis(&CONNECT_TIMEOUT)?,
             ack_timeout: millis(&ACK_TIMEOUT)?,
         })
@@ -259,7 +259,7 @@ mod tests {
         let here = |name: &str| std::env::current_dir().unwrap().join(name);
         assert_eq!(login(&[("CREDENTIALS", "c")]), Ok(Some(Login::Credentials(here("c")))));
         assert_eq!(login(&[("NKEY", "n")]), Ok(Some(Login::NKey(here("n")))));
-        let tls = config(&[("TLS_CA", "a"), ("TLS_CERT", "b"), ("TLS_KEY", "c")]).unwrap().certificates;
+        let tls = config(&[("TLS_CA_FILE", "a"), ("TLS_CERT_FILE", "b"), ("TLS_KEY_FILE", "c")]).unwrap().certificates;
         assert_eq!((tls.ca, tls.client), (Some(here("a")), Some((here("b"), here("c")))));
         let error = login(&[("TOKEN", "hunter2"), ("NKEY", "/n")]).unwrap_err();
         assert_eq!(error, "NIXL_TELEMETRY_NATS_TOKEN and NIXL_TELEMETRY_NATS_NKEY are set: expected one of them");
@@ -284,7 +284,7 @@ mod tests {
                 &[("PASSWORD", "hunter2")],
                 "_USER is not set, but NIXL_TELEMETRY_NATS_PASSWORD is: expected both or neither",
             ),
-            (&[("TLS_CERT", "/c")], "_TLS_KEY is not set, but NIXL_TELEMETRY_NATS_TLS_CERT is"),
+            (&[("TLS_CERT_FILE", "/c")], "_TLS_KEY_FILE is not set, but NIXL_TELEMETRY_NATS_TLS_CERT_FILE is"),
             (&[("ACK_TIMEOUT", "0")], "expected milliseconds from 1"),
         ] {
             let error = config(pairs).err().expect("it does not fit");

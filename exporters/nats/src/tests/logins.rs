@@ -139,26 +139,29 @@ fn servers_are_who_they_say_and_so_is_this_side() {
         )
     };
     let (ca, wrong_ca) = (file("server/ca"), file("theirs/ca"));
-    let ca = ("TLS_CA", ca.as_str());
+    let ca = ("TLS_CA_FILE", ca.as_str());
 
     let Some(mut server) = server("TLS", &tls("server", "")) else { return };
     let secure = |server: &Server| format!("tls://127.0.0.1:{}", server.port());
     // That of nats:// does what the server wants.
     connect(&server.url(), &[ca]).unwrap();
     connect(&secure(&server), &[ca]).unwrap();
-    assert_refused(connect(&secure(&server), &[("TLS_CA", &wrong_ca)]), "TLS: invalid peer certificate: UnknownIssuer");
-    assert_refused(connect(&secure(&server), &[("TLS_CA", "/nowhere")]), "TLS: /nowhere: ");
+    assert_refused(
+        connect(&secure(&server), &[("TLS_CA_FILE", &wrong_ca)]),
+        "TLS: invalid peer certificate: UnknownIssuer",
+    );
+    assert_refused(connect(&secure(&server), &[("TLS_CA_FILE", "/nowhere")]), "TLS: /nowhere: ");
     server.restart_with(&tls("expired", ""));
     assert_refused(connect(&secure(&server), &[ca]), "TLS: invalid peer certificate: certificate expired");
     server.restart_with(&tls("elsewhere", ""));
     assert_refused(connect(&secure(&server), &[ca]), "TLS: invalid peer certificate: certificate not valid for name");
 
     server.restart_with(&tls("server", &format!(", ca_file: \"{}\", verify: true", ca.1)));
-    let client = [("TLS_CERT", file("client/cert")), ("TLS_KEY", file("client/key"))];
+    let client = [("TLS_CERT_FILE", file("client/cert")), ("TLS_KEY_FILE", file("client/key"))];
     let client = [ca, (client[0].0, client[0].1.as_str()), (client[1].0, client[1].1.as_str())];
     connect(&secure(&server), &client).unwrap();
     assert!(connect(&secure(&server), &[ca]).is_err());
-    let stranger = [("TLS_CERT", file("theirs/cert")), ("TLS_KEY", file("theirs/key"))];
+    let stranger = [("TLS_CERT_FILE", file("theirs/cert")), ("TLS_KEY_FILE", file("theirs/key"))];
     assert!(
         connect(&secure(&server), &[ca, (stranger[0].0, &stranger[0].1), (stranger[1].0, &stranger[1].1)]).is_err()
     );
@@ -176,7 +179,7 @@ fn events_come_over_tls() {
     let config = format!("{JETSTREAM}\ntls {{ cert_file: \"{}\", key_file: \"{}\" }}", file("cert"), file("key"));
     let Some(mut server) = server("events over TLS", &config) else { return };
     let mut host =
-        open(&format!("tls://localhost:{}", server.port()), &[&STORED[..], &[("TLS_CA", &file("ca"))]].concat());
+        open(&format!("tls://localhost:{}", server.port()), &[&STORED[..], &[("TLS_CA_FILE", &file("ca"))]].concat());
     export(&mut host, 0..50_000);
     until_delivered(&host, 50_000);
     close(host);
