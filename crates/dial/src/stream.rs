@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustls::{ClientConnection, StreamOwned};
 
@@ -10,17 +12,47 @@ use rustls::{ClientConnection, StreamOwned};
 pub enum Stream {
     /// In the clear.
     Plain(TcpStream),
+    /// To a Unix socket.
+    Unix(UnixStream),
     /// In TLS, with the handshake behind it.
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Stream {
-    /// The connection below, for its time limits and addresses.
-    pub fn socket(&self) -> &TcpStream {
+    /// Sets the limit of each read and write.
+    ///
+    /// # Errors
+    /// If it is zero.
+    pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.set_read_timeout(timeout)?;
+        let timeout = Some(timeout);
         match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => &stream.sock,
+            Self::Plain(socket) => socket.set_write_timeout(timeout),
+            Self::Unix(socket) => socket.set_write_timeout(timeout),
+            Self::Tls(stream) => stream.sock.set_write_timeout(timeout),
         }
+    }
+
+    /// Sets the limit of each read.
+    ///
+    /// # Errors
+    /// If it is zero.
+    pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = Some(timeout);
+        match self {
+            Self::Plain(socket) => socket.set_read_timeout(timeout),
+            Self::Unix(socket) => socket.set_read_timeout(timeout),
+            Self::Tls(stream) => stream.sock.set_read_timeout(timeout),
+        }
+    }
+
+    /// Ends the connection, also if a forked child has it too: dropped, it would live on there. What goes wrong no longer matters.
+    pub fn shutdown(&self) {
+        let _ = match self {
+            Self::Plain(socket) => socket.shutdown(Shutdown::Both),
+            Self::Unix(socket) => socket.shutdown(Shutdown::Both),
+            Self::Tls(stream) => stream.sock.shutdown(Shutdown::Both),
+        };
     }
 
     /// Ends the connection, with a word to the other side that this is the end. What goes wrong no longer matters.
@@ -29,7 +61,7 @@ impl Stream {
             stream.conn.send_close_notify();
             let _ = stream.flush();
         }
-        let _ = self.socket().shutdown(Shutdown::Both);
+        self.shutdown();
     }
 }
 
@@ -39,10 +71,17 @@ impl From<TcpStream> for Stream {
     }
 }
 
+impl From<UnixStream> for Stream {
+    fn from(socket: UnixStream) -> Self {
+        Self::Unix(socket)
+    }
+}
+
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.read(buffer),
+            Self::Unix(socket) => socket.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
         }
     }
@@ -52,6 +91,7 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write(bytes),
+            Self::Unix(socket) => socket.write(bytes),
             Self::Tls(stream) => stream.write(bytes),
         }
     }
@@ -59,6 +99,7 @@ impl Write for Stream {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.flush(),
+            Self::Unix(socket) => socket.flush(),
             Self::Tls(stream) => stream.flush(),
         }
     }
@@ -66,10 +107,10 @@ impl Write for Stream {
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Plain(_) => "Plain",
-            Self::Tls(_) => "Tls",
-        };
-        f.debug_tuple(name).field(self.socket()).finish()
+        match self {
+            Self::Plain(socket) => f.debug_tuple("Plain").field(socket).finish(),
+            Self::Unix(socket) => f.debug_tuple("Unix").field(socket).finish(),
+            Self::Tls(stream) => f.debug_tuple("Tls").field(&stream.sock).finish(),
+        }
     }
 }

@@ -91,8 +91,7 @@ impl Connection {
         }
         this.log_in(config, name)?;
         this.patience = config.ack_timeout;
-        let socket = this.stream.socket();
-        socket.set_write_timeout(Some(this.patience)).map_err(Error::Io)?;
+        this.stream.set_timeout(this.patience).map_err(Error::Io)?;
         Ok(this)
     }
 
@@ -286,7 +285,7 @@ impl Connection {
         if left.is_zero() {
             return Err(Error::Silent(self.patience));
         }
-        self.stream.socket().set_read_timeout(Some(left)).map_err(Error::Io)?;
+        self.stream.set_read_timeout(left).map_err(Error::Io)?;
         self.received.drain(..self.start);
         self.start = 0;
         let len = self.received.len();

@@ -2,9 +2,7 @@
 
 //! A connection to a server, and what is said over it: the start, the password, statements and their answers.
 
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -29,27 +27,22 @@ pub(crate) type Row = Vec<Option<String>>;
 
 /// A connection.
 pub(crate) struct Wire {
-    stream: Socket,
+    stream: Stream,
     input: BytesMut,
     output: BytesMut,
     timeout: Duration,
 }
 
-enum Socket {
-    Tcp(Stream),
-    Unix(UnixStream),
-}
-
 impl Wire {
     /// Connects, and shows who we are.
     pub(crate) fn connect(config: &Config) -> Result<Self, Failure> {
-        let (stream, is_known) = Socket::connect(config)?;
+        let (stream, is_known) = connect_to(config)?;
         let (input, output) = (BytesMut::with_capacity(READ), BytesMut::new());
         let mut wire = Self { stream, input, output, timeout: config.connect_timeout };
         wire.log_in(config, is_known)?;
         // The server cancels what takes longer, and says so.
         wire.timeout = config.timeout + config.connect_timeout;
-        wire.stream.set_timeout(wire.timeout)?;
+        wire.stream.set_timeout(wire.timeout).map_err(Failure::Connect)?;
         Ok(wire)
     }
 
@@ -206,92 +199,47 @@ impl Wire {
     }
 }
 
-impl Socket {
-    /// Also says whether it is known who is at the other end, and nobody else can read what is sent.
-    fn connect(config: &Config) -> Result<(Self, bool), Failure> {
-        let (url, timeout) = (&config.url, config.connect_timeout);
-        let host = match &url.host {
-            Host::Tcp(host) => host,
-            Host::Unix(directory) => {
-                let path = url.socket(directory);
-                return Ok((Self::Unix(connect_unix(&path, timeout).map_err(Failure::Connect)?), true));
-            }
-        };
-        let mut socket = connect(host, url.port, timeout).map_err(Failure::Connect)?;
-        let (verify, is_needed) = match config.tls {
-            Security::Never => return Ok((Self::Tcp(socket.into()), false)),
-            Security::Perhaps(verify) => (verify, false),
-            Security::Always(verify) => (verify, true),
-        };
-        let mut request = BytesMut::new();
-        frontend::ssl_request(&mut request);
-        let mut answer = [0];
-        socket
-            .write_all(&request)
-            .and_then(|()| socket.read_exact(&mut answer))
-            .map_err(|error| lost(error, timeout))?;
-        match answer {
-            [b'S'] => {
-                let tls = Tls::new(&config.certificates, verify)?;
-                // The system's authorities vouch for anybody: without the name that says nothing.
-                let is_known = match verify {
-                    Verify::Full => true,
-                    Verify::Authority => config.certificates.ca.is_some(),
-                    Verify::Nothing => false,
-                };
-                Ok((Self::Tcp(tls.connect(socket, host).map_err(Failure::Secure)?), is_known))
-            }
-            [b'N'] if is_needed => Err(Failure::NoTls),
-            [b'N'] => Ok((Self::Tcp(socket.into()), false)),
-            _ => Err(misunderstood("expected yes or no when asked for TLS")),
-        }
-    }
-
-    fn set_timeout(&self, timeout: Duration) -> Result<(), Failure> {
-        let timeout = Some(timeout);
-        let set = match self {
-            Self::Tcp(stream) => {
-                let socket = stream.socket();
-                socket.set_read_timeout(timeout).and_then(|()| socket.set_write_timeout(timeout))
-            }
-            Self::Unix(socket) => socket.set_read_timeout(timeout).and_then(|()| socket.set_write_timeout(timeout)),
-        };
-        set.map_err(Failure::Connect)
-    }
-}
-
 /// The connection ends, also if a forked child has it too: the server would go on waiting for what comes next.
-impl Drop for Socket {
+impl Drop for Wire {
     fn drop(&mut self) {
-        let _ = match self {
-            Self::Tcp(stream) => stream.socket().shutdown(Shutdown::Both),
-            Self::Unix(socket) => socket.shutdown(Shutdown::Both),
-        };
+        self.stream.shutdown();
     }
 }
 
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(socket) => socket.read(buffer),
+/// Connects, and says whether it is known who is at the other end, and nobody else can read what is sent.
+fn connect_to(config: &Config) -> Result<(Stream, bool), Failure> {
+    let (url, timeout) = (&config.url, config.connect_timeout);
+    let host = match &url.host {
+        Host::Tcp(host) => host,
+        Host::Unix(directory) => {
+            let path = url.socket(directory);
+            return Ok((connect_unix(&path, timeout).map_err(Failure::Connect)?.into(), true));
         }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(socket) => socket.write(bytes),
+    };
+    let mut socket = connect(host, url.port, timeout).map_err(Failure::Connect)?;
+    let (verify, is_needed) = match config.tls {
+        Security::Never => return Ok((socket.into(), false)),
+        Security::Perhaps(verify) => (verify, false),
+        Security::Always(verify) => (verify, true),
+    };
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    let mut answer = [0];
+    socket.write_all(&request).and_then(|()| socket.read_exact(&mut answer)).map_err(|error| lost(error, timeout))?;
+    match answer {
+        [b'S'] => {
+            let tls = Tls::new(&config.certificates, verify)?;
+            // The system's authorities vouch for anybody: without the name that says nothing.
+            let is_known = match verify {
+                Verify::Full => true,
+                Verify::Authority => config.certificates.ca.is_some(),
+                Verify::Nothing => false,
+            };
+            Ok((tls.connect(socket, host).map_err(Failure::Secure)?, is_known))
         }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.flush(),
-            Self::Unix(socket) => socket.flush(),
-        }
+        [b'N'] if is_needed => Err(Failure::NoTls),
+        [b'N'] => Ok((socket.into(), false)),
+        _ => Err(misunderstood("expected yes or no when asked for TLS")),
     }
 }
 
@@ -316,14 +264,19 @@ fn misunderstood(problem: impl ToString) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    fn wire(stream: Stream) -> Wire {
+        Wire { stream, input: BytesMut::new(), output: BytesMut::new(), timeout: Duration::from_secs(1) }
+    }
 
     #[test]
     fn a_connection_ends_also_if_somebody_else_has_it() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let child = ours.try_clone().unwrap();
-        drop(Socket::Unix(ours));
+        drop(wire(ours.into()));
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
         drop(child);
 
@@ -331,7 +284,7 @@ mod tests {
         let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut theirs, _) = listener.accept().unwrap();
         let child = ours.try_clone().unwrap();
-        drop(Socket::Tcp(ours.into()));
+        drop(wire(ours.into()));
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
         drop(child);
     }
