@@ -11,65 +11,25 @@ use std::thread;
 use std::time::Duration;
 
 use nixl_telemetry_dial::{Certificates, Stream, Tls, TlsError, Verify, connect};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, crypto::ring};
+use nixl_telemetry_testkit::{Authority, Identity};
+use rustls::{ServerConnection, StreamOwned};
 
-/// Who vouches for others.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Certificate and key in PEM.
-    fn issue(&self, name: &str, has_expired: bool) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        if has_expired {
-            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+/// A server that sends back what it gets, and wants certificates of clients if there is somebody to vouch for them.
+fn serve(authority: &Authority, name: &str, days: i64, clients: Option<&Authority>) -> SocketAddr {
+    let config = authority.issue(&[name], days).server(clients);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(connection, socket.unwrap());
+            let mut bytes = [0; 4];
+            if stream.read_exact(&mut bytes).is_ok() {
+                stream.write_all(&bytes).unwrap();
+            }
         }
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-    }
-
-    /// A server that sends back what it gets, and wants certificates of clients if there is somebody to vouch for them.
-    fn serve(&self, name: &str, has_expired: bool, clients: Option<&Self>) -> SocketAddr {
-        let (certificate, key) = self.issue(name, has_expired);
-        let provider = Arc::new(ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(authority) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(authority.0.der().clone()).unwrap();
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                builder.with_client_cert_verifier(verifier.unwrap())
-            }
-        };
-        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        thread::spawn(move || {
-            for socket in listener.incoming() {
-                let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
-                let mut stream = StreamOwned::new(connection, socket.unwrap());
-                let mut bytes = [0; 4];
-                if stream.read_exact(&mut bytes).is_ok() {
-                    stream.write_all(&bytes).unwrap();
-                }
-            }
-        });
-        address
-    }
+    });
+    address
 }
 
 /// Files in a folder that outlives the test's use of them.
@@ -109,12 +69,12 @@ fn talk(address: SocketAddr, host: &str, certificates: &Certificates, verify: Ve
 fn how_much_is_looked_at_is_how_much_must_be_right() {
     let (ours, theirs, files) = (Authority::new("one"), Authority::new("other"), Files::new());
     let trusting = |authority: &Authority, name: &str| Certificates {
-        ca: Some(files.write(name, &authority.0.pem())),
+        ca: Some(files.write(name, &authority.pem())),
         client: None,
     };
     let (right, wrong) = (trusting(&ours, "ours"), trusting(&theirs, "theirs"));
-    let sound = ours.serve("db.example", false, None);
-    let expired = ours.serve("db.example", true, None);
+    let sound = serve(&ours, "db.example", 1, None);
+    let expired = serve(&ours, "db.example", -1, None);
     let (full, authority, nothing) = (Verify::Full, Verify::Authority, Verify::Nothing);
     let table = [
         (sound, "db.example", &right, full, Ok("ping")),
@@ -140,11 +100,11 @@ fn how_much_is_looked_at_is_how_much_must_be_right() {
 #[test]
 fn a_server_may_want_to_know_who_we_are() {
     let (servers, clients, files) = (Authority::new("one"), Authority::new("other"), Files::new());
-    let address = servers.serve("127.0.0.1", false, Some(&clients));
-    let ca = Some(files.write("ca", &servers.0.pem()));
+    let address = serve(&servers, "127.0.0.1", 1, Some(&clients));
+    let ca = Some(files.write("ca", &servers.pem()));
     assert!(talk(address, "127.0.0.1", &Certificates { ca: ca.clone(), client: None }, Verify::Full).is_err());
     for (authority, is_known) in [(&servers, false), (&clients, true)] {
-        let (certificate, key) = authority.issue("agent", false);
+        let Identity { certificate, key } = authority.issue(&["agent"], 1);
         let client = Some((files.write("certificate", &certificate), files.write("key", &key)));
         let said = talk(address, "127.0.0.1", &Certificates { ca: ca.clone(), client }, Verify::Full);
         assert_eq!(said.is_ok(), is_known, "{said:?}");
@@ -154,13 +114,13 @@ fn a_server_may_want_to_know_who_we_are() {
 #[test]
 fn files_that_are_of_no_use_are_named() {
     let (authority, files) = (Authority::new("one"), Files::new());
-    let (certificate, key) = authority.issue("agent", false);
-    let (_, other_key) = authority.issue("agent", false);
+    let Identity { certificate, key } = authority.issue(&["agent"], 1);
+    let other_key = authority.issue(&["agent"], 1).key;
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let ca = |content: &str| Certificates { ca: Some(files.write("ca", content)), client: None };
     let client = |certificate: &str, key: &str| Certificates {
         client: Some((files.write("certificate", certificate), files.write("key", key))),
-        ..ca(&authority.0.pem())
+        ..ca(&authority.pem())
     };
     let gone = Certificates { ca: Some(PathBuf::from("/no/such/file")), client: None };
     let table: [(Certificates, &str, &str); 6] = [

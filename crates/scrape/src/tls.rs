@@ -266,15 +266,14 @@ impl ClientCertVerifier for AnyCertificate {
 mod tests {
     use std::path::Path;
 
-    use rcgen::{CertificateParams, KeyPair};
+    use nixl_telemetry_testkit::{Authority, Identity};
 
     use super::*;
 
     fn write_pair(folder: &Path) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
-        fs::write(folder.join("crt"), certificate.pem()).unwrap();
-        fs::write(folder.join("key"), key.serialize_pem()).unwrap();
+        let Identity { certificate, key } = Authority::new("ours").issue(&["localhost"], 1);
+        fs::write(folder.join("crt"), certificate).unwrap();
+        fs::write(folder.join("key"), key).unwrap();
     }
 
     fn load(folder: &Path) -> Tls {
@@ -301,7 +300,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &tls.config()), "nothing has changed");
 
         let good = fs::read(folder.path().join("key")).unwrap();
-        for bad in ["", "no key", &KeyPair::generate().unwrap().serialize_pem()] {
+        for bad in ["", "no key", &Authority::new("another").issue(&["localhost"], 1).key] {
             fs::write(folder.path().join("key"), bad).unwrap();
             tls.follow();
             assert!(Arc::ptr_eq(&first, &tls.config()), "{bad}");

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod authority;
 mod build;
 mod machine;
 mod nats;
@@ -15,6 +16,7 @@ mod program;
 mod python;
 mod schema;
 
+pub use authority::{Authority, Identity};
 pub use build::{artifact, compile_cpp, outside_cargo, plugin, workspace_root};
 pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, prometheus, require};
 pub use nats::{NATS_PACKAGES, Nats};

@@ -41,10 +41,7 @@ mod tests {
     use std::time::Duration;
 
     use nixl_telemetry_sdk::Settings;
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-    use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
-    use rustls::server::WebPkiClientVerifier;
-    use rustls::{RootCertStore, ServerConfig};
+    use nixl_telemetry_testkit::{Authority, Identity};
     use tempfile::TempDir;
 
     use super::*;
@@ -52,51 +49,10 @@ mod tests {
     use crate::response::Verdict;
     use crate::transport::Transport;
 
-    /// Who vouches for others.
-    struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-    impl Authority {
-        fn new(name: &str) -> Self {
-            let mut params = CertificateParams::default();
-            params.distinguished_name.push(DnType::CommonName, name);
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-        }
-
-        fn pem(&self) -> String {
-            self.0.pem()
-        }
-
-        /// Certificate and key in PEM.
-        fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> (String, String) {
-            let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-            params.extended_key_usages = vec![purpose];
-            (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-        }
-
-        /// A receiver at 127.0.0.1 that wants certificates of clients if there is somebody to vouch for them.
-        fn receiver(&self, clients: Option<&Self>) -> Receiver {
-            let (certificate, key) = self.issue("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
-            let provider = Arc::new(ring::default_provider());
-            let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-            let builder = builder.with_safe_default_protocol_versions().unwrap();
-            let builder = match clients {
-                Some(authority) => {
-                    let mut roots = RootCertStore::empty();
-                    roots.add(authority.0.der().clone()).unwrap();
-                    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                    builder.with_client_cert_verifier(verifier.unwrap())
-                }
-                None => builder.with_no_client_auth(),
-            };
-            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-            Receiver::listen(
-                "127.0.0.1:0".parse().unwrap(),
-                Some(Arc::new(builder.with_single_cert(chain, key).unwrap())),
-            )
-        }
+    /// A receiver at 127.0.0.1 that wants certificates of clients if there is somebody to vouch for them.
+    fn receiver(authority: &Authority, clients: Option<&Authority>) -> Receiver {
+        let config = authority.issue(&["127.0.0.1"], 1).server(clients);
+        Receiver::listen("127.0.0.1:0".parse().unwrap(), Some(config))
     }
 
     /// A folder with files of these names and contents, and settings that name them.
@@ -123,7 +79,7 @@ mod tests {
     #[test]
     fn only_who_is_vouched_for_gets_anything() {
         let (ours, theirs) = (Authority::new("one"), Authority::new("other"));
-        let receiver = ours.receiver(None);
+        let receiver = receiver(&ours, None);
         assert_fails(&send(&receiver, &[("CERTIFICATE", &theirs.pem())]), "UnknownIssuer");
         assert!(receiver.requests().is_empty());
         assert_eq!(send(&receiver, &[("CERTIFICATE", &ours.pem())]), Verdict::Accepted(Default::default()));
@@ -136,7 +92,7 @@ mod tests {
     #[test]
     fn certificates_may_be_replaced() {
         let (before, after) = (Authority::new("one"), Authority::new("other"));
-        let receiver = after.receiver(None);
+        let receiver = receiver(&after, None);
         let (folder, config) = files(&receiver, &[("CERTIFICATE", &before.pem())]);
         let transport = Transport::new(&config).unwrap();
         let send = || transport.send(b"", Duration::from_secs(10));
@@ -153,15 +109,15 @@ mod tests {
     #[test]
     fn a_receiver_may_want_to_know_who_we_are() {
         let (servers, clients) = (Authority::new("one"), Authority::new("other"));
-        let receiver = servers.receiver(Some(&clients));
+        let receiver = receiver(&servers, Some(&clients));
         let ca = ("CERTIFICATE", servers.pem());
         let ca = (ca.0, ca.1.as_str());
         assert!(matches!(send(&receiver, &[ca]), Verdict::Later { .. }));
-        let (wrong, wrong_key) = servers.issue("agent", ExtendedKeyUsagePurpose::ClientAuth);
+        let Identity { certificate: wrong, key: wrong_key } = servers.issue(&["agent"], 1);
         let verdict = send(&receiver, &[ca, ("CLIENT_CERTIFICATE", &wrong), ("CLIENT_KEY", &wrong_key)]);
         assert!(matches!(verdict, Verdict::Later { .. }), "{verdict:?}");
         assert!(receiver.requests().is_empty());
-        let (certificate, key) = clients.issue("agent", ExtendedKeyUsagePurpose::ClientAuth);
+        let Identity { certificate, key } = clients.issue(&["agent"], 1);
         let verdict = send(&receiver, &[ca, ("CLIENT_CERTIFICATE", &certificate), ("CLIENT_KEY", &key)]);
         assert_eq!((verdict, receiver.requests().len()), (Verdict::Accepted(Default::default()), 1));
     }
@@ -169,9 +125,9 @@ mod tests {
     #[test]
     fn files_that_are_of_no_use_are_named() {
         let authority = Authority::new("one");
-        let receiver = authority.receiver(None);
-        let (certificate, _) = authority.issue("agent", ExtendedKeyUsagePurpose::ClientAuth);
-        let (_, other_key) = authority.issue("other", ExtendedKeyUsagePurpose::ClientAuth);
+        let receiver = receiver(&authority, None);
+        let Identity { certificate, .. } = authority.issue(&["agent"], 1);
+        let other_key = authority.issue(&["other"], 1).key;
         let ca = authority.pem();
         let table: [(&[(&str, &str)], &str); 4] = [
             (&[("CERTIFICATE", "nothing")], "/CERTIFICATE: no certificate in PEM"),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use nixl_telemetry_scrape::{Limits, Options, Server};
-use nixl_telemetry_testkit::{command, require};
+use nixl_telemetry_testkit::{Authority, command, require};
 use rustls::{
     CipherSuite, ClientConfig, DEFAULT_VERSIONS, NamedGroup, ProtocolVersion,
     pki_types::{CertificateDer, pem::PemObject as _},
@@ -19,7 +19,7 @@ use rustls::{
 };
 
 use crate::{
-    pki::{Authority, Folder, configured, connect},
+    pki::{Folder, client, configured, connect, issue},
     support::{Client, serve, wait_until},
 };
 
@@ -36,7 +36,7 @@ fn is_welcome(address: SocketAddr, config: &Arc<ClientConfig>) -> bool {
 /// An authority, and a folder with a server's certificate made by it.
 fn setting() -> (Authority, Folder) {
     let (authority, folder) = (Authority::new("ours"), Folder::new());
-    folder.write_identity(&authority.issue());
+    folder.write_identity(&issue(&authority));
     folder.write("ca.crt", &authority.pem());
     (authority, folder)
 }
@@ -46,7 +46,7 @@ fn everything_is_as_without_tls() {
     let (authority, folder) = setting();
     let (server, address) = folder.serve_tls(&[]);
     for version in [&TLS12, &TLS13] {
-        let config = authority.client(None, &[version]);
+        let config = client(&authority, None, &[version]);
         let mut client = connect(address, &config).unwrap();
         assert_eq!(client.get("/metrics").text(), "text\n");
         client.send("HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -94,18 +94,18 @@ fn curl_understands_it() {
 fn a_client_that_does_not_believe_the_server_leaves() {
     let (authority, folder) = setting();
     let (server, address) = folder.serve_tls(&[]);
-    let stranger = Authority::new("another").client(None, DEFAULT_VERSIONS);
+    let stranger = client(&Authority::new("another"), None, DEFAULT_VERSIONS);
     let error = connect(address, &stranger).err().unwrap();
     assert!(error.contains("UnknownIssuer"), "{error}");
     wait_until("the server has been told", || server.stats().bad_requests() == 1);
-    assert!(is_welcome(address, &authority.client(None, DEFAULT_VERSIONS)));
+    assert!(is_welcome(address, &client(&authority, None, DEFAULT_VERSIONS)));
 }
 
 #[test]
 fn clients_have_to_show_what_is_asked_for() {
     let (ours, folder) = setting();
     let theirs = Authority::new("another");
-    let (of_ours, of_theirs) = (ours.issue(), theirs.issue());
+    let (of_ours, of_theirs) = (issue(&ours), issue(&theirs));
     let ca = "client_ca_file: ca.crt";
     for (lines, without, with_theirs, with_ours) in [
         (&["client_auth_type: NoClientCert"][..], true, true, true),
@@ -118,7 +118,7 @@ fn clients_have_to_show_what_is_asked_for() {
         let (_server, address) = folder.serve_tls(lines);
         for version in [&TLS12, &TLS13] {
             let got = [None, Some(&of_theirs), Some(&of_ours)]
-                .map(|identity| is_welcome(address, &ours.client(identity, &[version])));
+                .map(|identity| is_welcome(address, &client(&ours, identity, &[version])));
             assert_eq!(got, [without, with_theirs, with_ours], "{lines:?} {version:?}");
         }
     }
@@ -127,7 +127,7 @@ fn clients_have_to_show_what_is_asked_for() {
 #[test]
 fn versions_suites_and_curves_are_those_allowed() {
     let (authority, folder) = setting();
-    let both = authority.client(None, DEFAULT_VERSIONS);
+    let both = client(&authority, None, DEFAULT_VERSIONS);
     let spoken = |lines: &[&str]| {
         let (_server, address) = folder.serve_tls(lines);
         let client = connect(address, &both).unwrap();
@@ -142,7 +142,7 @@ fn versions_suites_and_curves_are_those_allowed() {
     assert_eq!(spoken(&[suites]).0, ProtocolVersion::TLSv1_3);
 
     let (_server, address) = folder.serve_tls(&["min_version: TLS13", "curve_preferences: [CurveP384]"]);
-    assert!(!is_welcome(address, &authority.client(None, &[&TLS12])));
+    assert!(!is_welcome(address, &client(&authority, None, &[&TLS12])));
     let client = connect(address, &both).unwrap();
     assert_eq!(client.session().negotiated_key_exchange_group().unwrap().name(), NamedGroup::secp384r1);
 }
@@ -164,18 +164,18 @@ fn one_who_does_not_shake_hands_is_let_go() {
     half.send([22, 3, 1, 2, 0, 1]);
     assert!(half.rest().is_empty());
     assert!(Client::connect(address).rest().is_empty());
-    assert!(is_welcome(address, &authority.client(None, DEFAULT_VERSIONS)));
+    assert!(is_welcome(address, &client(&authority, None, DEFAULT_VERSIONS)));
 }
 
 #[test]
 fn a_certificate_that_is_replaced_is_shown_to_those_who_come_later() {
     let (authority, folder) = setting();
     let (_server, address) = folder.serve_tls(&[]);
-    let config = authority.client(None, DEFAULT_VERSIONS);
+    let config = client(&authority, None, DEFAULT_VERSIONS);
     let mut early = connect(address, &config).unwrap();
     early.get("/metrics");
 
-    let new = authority.issue();
+    let new = issue(&authority);
     folder.write_identity(&new);
     let expected = CertificateDer::from_pem_slice(new.certificate.as_bytes()).unwrap();
     wait_until("the new one is shown", || {
@@ -190,7 +190,7 @@ fn sockets_of_tls_are_limited_as_well() {
     let (authority, folder) = setting();
     let (server, address): (Server, _) = folder.serve_tls(&[]);
     let silent: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
-    assert!(is_welcome(address, &authority.client(None, DEFAULT_VERSIONS)));
+    assert!(is_welcome(address, &client(&authority, None, DEFAULT_VERSIONS)));
     assert!(server.stats().rejected_connections() > 0);
     for mut socket in silent {
         // Closed, or waiting for its handshake.

@@ -3,9 +3,10 @@
 //! Web configuration files, good and bad.
 
 use nixl_telemetry_scrape::{WebConfig, WebConfigError};
+use nixl_telemetry_testkit::Authority;
 
 use crate::{
-    pki::{Authority, Folder, configured},
+    pki::{Folder, configured, issue},
     support::{Client, serve},
 };
 
@@ -19,10 +20,10 @@ fn problem(folder: &Folder, text: &str) -> String {
 fn everything_bad_is_named() {
     let folder = Folder::new();
     let (authority, other) = (Authority::new("ours"), Authority::new("another"));
-    let identity = authority.issue();
+    let identity = issue(&authority);
     folder.write_identity(&identity);
     folder.write("ca.crt", &authority.pem());
-    folder.write("other.key", &other.issue().key);
+    folder.write("other.key", &issue(&other).key);
     folder.write("empty.crt", "nothing\n");
     let tls = |more: &str| format!("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  {more}\n");
     for (text, expected) in [
@@ -166,7 +167,7 @@ fn headers_are_on_every_answer() {
 #[test]
 fn certificates_may_be_in_the_file_itself() {
     let (authority, folder) = (Authority::new("ours"), Folder::new());
-    let identity = authority.issue();
+    let identity = issue(&authority);
     let indented = |pem: &str| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
     let (certificate, key) = (indented(&identity.certificate), indented(&identity.key));
     let text = format!("tls_server_config:\n  cert: |\n{certificate}  key: |\n{key}");

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use nixl_telemetry_testkit::{Authority, Identity};
 
 use super::*;
 
@@ -35,28 +35,12 @@ print(user.seed.decode())
 print("------END USER NKEY SEED------")
 "#;
 
-/// Who vouches for others.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Writes its own certificate, `ca`, and one for a name with its key, `cert` and `key`.
-    fn write(&self, folder: &Path, name: &str, has_expired: bool) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        if has_expired {
-            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
-        }
-        fs::create_dir_all(folder).unwrap();
-        fs::write(folder.join("ca"), self.0.pem()).unwrap();
-        fs::write(folder.join("cert"), params.signed_by(&key, &self.0).unwrap().pem()).unwrap();
-        fs::write(folder.join("key"), key.serialize_pem()).unwrap();
+/// Writes the certificate of an authority, `ca`, and one it makes for a name with its key, `cert` and `key`.
+fn write(authority: &Authority, folder: &Path, name: &str, days: i64) {
+    let Identity { certificate, key } = authority.issue(&[name], days);
+    fs::create_dir_all(folder).unwrap();
+    for (file, text) in [("ca", authority.pem()), ("cert", certificate), ("key", key)] {
+        fs::write(folder.join(file), text).unwrap();
     }
 }
 
@@ -125,11 +109,11 @@ fn servers_are_who_they_say_and_so_is_this_side() {
     let folder = tempfile::tempdir().unwrap();
     let (ours, theirs) = (Authority::new("one"), Authority::new("other"));
     let at = |name: &str| folder.path().join(name);
-    ours.write(&at("server"), "127.0.0.1", false);
-    ours.write(&at("client"), "agent", false);
-    ours.write(&at("expired"), "127.0.0.1", true);
-    ours.write(&at("elsewhere"), "db.example", false);
-    theirs.write(&at("theirs"), "agent", false);
+    write(&ours, &at("server"), "127.0.0.1", 1);
+    write(&ours, &at("client"), "agent", 1);
+    write(&ours, &at("expired"), "127.0.0.1", -1);
+    write(&ours, &at("elsewhere"), "db.example", 1);
+    write(&theirs, &at("theirs"), "agent", 1);
     let file = |name: &str| at(name).to_str().unwrap().to_owned();
     let tls = |name: &str, more: &str| {
         format!(
@@ -174,7 +158,7 @@ fn servers_are_who_they_say_and_so_is_this_side() {
 #[test]
 fn events_come_over_tls() {
     let folder = tempfile::tempdir().unwrap();
-    Authority::new("one").write(folder.path(), "localhost", false);
+    write(&Authority::new("one"), folder.path(), "localhost", 1);
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let config = format!("{JETSTREAM}\ntls {{ cert_file: \"{}\", key_file: \"{}\" }}", file("cert"), file("key"));
     let Some(mut server) = server("events over TLS", &config) else { return };

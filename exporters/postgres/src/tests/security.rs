@@ -4,38 +4,15 @@
 
 use std::fs;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use nixl_telemetry_testkit::{Authority, Identity};
 use tempfile::TempDir;
-use time::{Duration, OffsetDateTime};
 
 use super::victim::Victim;
 use super::*;
 
-/// Who vouches for others.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Certificate and key in PEM, good for so many days from now.
-    fn issue(&self, name: &str, days: i64) -> [String; 2] {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_after = OffsetDateTime::now_utc() + Duration::days(days);
-        [params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem()]
-    }
-
-    fn serve(&self, server: &Server, name: &str, days: i64) {
-        let [certificate, key] = self.issue(name, days);
-        server.use_certificate(&certificate, &key, &self.0.pem());
-    }
+fn serve(authority: &Authority, server: &Server, name: &str, days: i64) {
+    let Identity { certificate, key } = authority.issue(&[name], days);
+    server.use_certificate(&certificate, &key, &authority.pem());
 }
 
 fn file(folder: &TempDir, name: &str, text: &str) -> String {
@@ -74,7 +51,7 @@ fn tls_is_as_the_url_and_the_files_say() {
     let Some(database) = Database::own("tls") else { return };
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     let folder = tempfile::tempdir().unwrap();
-    let ca = file(&folder, "ca", &ours.0.pem());
+    let ca = file(&folder, "ca", &ours.pem());
     let ca = ("TLS_CA_FILE", ca.as_str());
     let mode = |mode: &str| format!("{}?sslmode={mode}", database.url());
     let [disable, prefer, require, verify_ca, verify_full] =
@@ -85,7 +62,7 @@ fn tls_is_as_the_url_and_the_files_say() {
     refuses(&database, &[("URL", &require)], "the server has no TLS: expected it, for sslmode says so");
     refuses(&database, &[ca], "the server has no TLS");
 
-    ours.serve(&database.server, "127.0.0.1", 30);
+    serve(&ours, &database.server, "127.0.0.1", 30);
     assert!(goes(&database, &[]));
     assert!(!goes(&database, &[("URL", &disable)]));
     for url in [&prefer, &require, &verify_ca, &verify_full] {
@@ -102,21 +79,21 @@ fn tls_is_as_the_url_and_the_files_say() {
     refuses(&database, &[("TLS_CA_FILE", missing.to_str().unwrap())], "/missing: ");
 
     // Another's name, another authority, and one that has had its day.
-    ours.serve(&database.server, "db.example", 30);
+    serve(&ours, &database.server, "db.example", 30);
     assert!(goes(&database, &[("URL", &verify_ca), ca]));
     refuses(&database, &[ca], "certificate not valid for name \"127.0.0.1\"");
-    theirs.serve(&database.server, "127.0.0.1", 30);
+    serve(&theirs, &database.server, "127.0.0.1", 30);
     assert!(goes(&database, &[("URL", &require)]));
     refuses(&database, &[ca], "invalid peer certificate: UnknownIssuer");
     refuses(&database, &[("URL", &require), ca], "invalid peer certificate: UnknownIssuer");
-    ours.serve(&database.server, "127.0.0.1", -1);
+    serve(&ours, &database.server, "127.0.0.1", -1);
     refuses(&database, &[ca], "certificate expired");
 
     // Renewed, while an agent waits.
     let mut victim = Victim::start(&database, &[ca]);
     victim.export(0..10);
     victim.wait_for("certificate expired");
-    ours.serve(&database.server, "127.0.0.1", 30);
+    serve(&ours, &database.server, "127.0.0.1", 30);
     victim.wait_for("delivers again");
     victim.end();
     assert_eq!(database.sums(), sums_to(10));
@@ -128,11 +105,11 @@ fn a_certificate_may_stand_for_a_password() {
     database.psql("GRANT certified TO by_cert");
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     let folder = tempfile::tempdir().unwrap();
-    ours.serve(&database.server, "127.0.0.1", 30);
+    serve(&ours, &database.server, "127.0.0.1", 30);
     let url = format!("postgres://by_cert@127.0.0.1:{}", database.server.port());
-    let ca = file(&folder, "ca", &ours.0.pem());
+    let ca = file(&folder, "ca", &ours.pem());
     let files = |authority: &Authority, name: &str| {
-        let [certificate, key] = authority.issue(name, 30);
+        let Identity { certificate, key } = authority.issue(&[name], 30);
         [file(&folder, "certificate", &certificate), file(&folder, "key", &key)]
     };
     let pairs = |[certificate, key]: &[String; 2]| {
@@ -186,11 +163,11 @@ fn a_password_as_it_is_goes_only_to_whom_it_is_for() {
     let told = "the server wants the password as it is, and nobody vouches for it: expected sslmode=verify-full";
     refuses(&database, &[], told);
     let ours = Authority::new("ours");
-    ours.serve(&database.server, "127.0.0.1", 30);
+    serve(&ours, &database.server, "127.0.0.1", 30);
     refuses(&database, &[], told);
     refuses(&database, &[("URL", &format!("{}?sslmode=require", database.url()))], told);
     let folder = tempfile::tempdir().unwrap();
-    let ca = file(&folder, "ca", &ours.0.pem());
+    let ca = file(&folder, "ca", &ours.pem());
     assert!(goes(&database, &[("TLS_CA_FILE", &ca)]));
     let verify_ca = format!("{}?sslmode=verify-ca", database.url());
     assert!(goes(&database, &[("URL", &verify_ca), ("TLS_CA_FILE", &ca)]));
