@@ -208,20 +208,19 @@ impl Shared {
         let mut state = self.lock();
         let Some(flight) = state.flight.take() else { return };
         let events = parcel.events();
+        let dropped = &mut state.counts.dropped;
+        let lost = match outcome {
+            Outcome::Delivered => 0,
+            Outcome::Refused { events } => add(&mut dropped.refused, events),
+            Outcome::GivenUp => add(&mut dropped.given_up, events),
+            Outcome::Expired => add(&mut dropped.expired, events),
+            Outcome::Panicked => add(&mut dropped.panicked, events),
+        };
+        state.counts.delivered += events - lost;
         if let (Flight::Spool { .. }, Some(until)) = (flight, parcel.spooled_until)
             && let Some(spool) = &mut state.spool
         {
-            spool.advance(until, parcel.end(), if outcome == Outcome::Delivered { 0 } else { events });
-        }
-        match outcome {
-            Outcome::Delivered => state.counts.delivered += events,
-            Outcome::Refused { events: refused } => {
-                state.counts.dropped.refused += refused;
-                state.counts.delivered += events - refused;
-            }
-            Outcome::GivenUp => state.counts.dropped.given_up += events,
-            Outcome::Expired => state.counts.dropped.expired += events,
-            Outcome::Panicked => state.counts.dropped.panicked += events,
+            spool.advance(until, parcel.end(), lost);
         }
         drop(state);
         self.room.notify_all();
@@ -460,6 +459,12 @@ impl Shared {
         // What panics under it is a bug of ours, and then counts are the least of all worries.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Adds to a count, and returns what was added.
+const fn add(count: &mut u64, events: u64) -> u64 {
+    *count += events;
+    events
 }
 
 impl State {

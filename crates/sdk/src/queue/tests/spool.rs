@@ -457,15 +457,18 @@ fn without_retries_the_spool_keeps_what_fails() {
 
 #[test]
 fn what_is_lost_is_noted_beside_how_far_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    leave(folder.path());
-    let [spool] = &spools::find(folder.path()).unwrap()[..] else { panic!("one spool") };
-    let progress = spool.progress().unwrap();
-    assert_eq!((progress.next(), progress.lost()), (0, 0));
-    let mut rig = Rig::open_to(Reaction::Refuse, &settings(folder.path(), &[("BATCH_SIZE", "20")]));
-    rig.until(|counts| counts.dropped.refused == 50);
-    rig.close().unwrap_err();
-    assert_eq!((progress.next(), progress.lost()), (50, 50));
+    // All of three deliveries, and one event of each.
+    for (reaction, lost) in [(Reaction::Refuse, 50), (Reaction::RefuseOne, 3)] {
+        let folder = tempfile::tempdir().unwrap();
+        leave(folder.path());
+        let [spool] = &spools::find(folder.path()).unwrap()[..] else { panic!("one spool") };
+        let progress = spool.progress().unwrap();
+        assert_eq!((progress.next(), progress.lost()), (0, 0));
+        let mut rig = Rig::open_to(reaction, &settings(folder.path(), &[("BATCH_SIZE", "20")]));
+        rig.until(|counts| counts.dropped.refused == lost && counts.spooled == 0);
+        rig.close().unwrap_err();
+        assert_eq!((progress.next(), progress.lost()), (50, lost));
+    }
 }
 
 #[test]
