@@ -79,6 +79,7 @@ mod backoff;
 mod batch;
 mod exporter;
 pub mod metrics;
+mod path;
 mod pump;
 pub mod queue;
 mod shared;
@@ -102,6 +103,7 @@ pub use crate::{
     batch::{Batch, Iter, KeptBatch, now_us},
     exporter::{Error, Exporter},
     metrics::{Aggregated, MetricsExporter},
+    path::absolute,
     pump::Counts,
     queue::{Queued, Sink},
     shared::lock_shared,

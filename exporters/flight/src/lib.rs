@@ -18,7 +18,7 @@ use std::time::Instant;
 use nixl_telemetry_event::Generation;
 use nixl_telemetry_ring::{Keep, Options, Writer};
 use nixl_telemetry_sdk::{
-    Agent, Batch, Describe, Error, Event, Exporter, FileMode, Millis, Setting, Settings, export_plugin, warn,
+    Agent, Batch, Describe, Error, Event, Exporter, FileMode, Millis, Setting, Settings, absolute, export_plugin, warn,
 };
 
 use crate::dumps::Dumps;
@@ -71,11 +71,9 @@ impl Exporter for Flight {
         &[&DIR, &EVENTS, &MODE, &DUMP_DIR, &ERRORS, &COOLDOWN, &MAX_DUMPS];
 
     fn open(agent: &Agent, settings: &Settings) -> Result<Self, Error> {
-        // Absolute: the process may change its directory.
-        let directory =
-            std::path::absolute(settings.get(&DIR)?.value).map_err(|error| format!("{}: {error}", DIR.name()))?;
+        let directory = absolute(DIR.name(), &settings.get(&DIR)?.value)?;
         let dumps = match settings.find(&DUMP_DIR)? {
-            Some(found) => std::path::absolute(found.value).map_err(|error| format!("{}: {error}", DUMP_DIR.name()))?,
+            Some(found) => absolute(DUMP_DIR.name(), &found.value)?,
             None => directory.join("dumps"),
         };
         let mode = settings.get(&MODE)?.value.0;

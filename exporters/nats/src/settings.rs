@@ -3,11 +3,11 @@
 //! What may be set, and how it makes a [`Config`].
 
 use std::ffi::OsStr;
-use std::path::{self, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nixl_telemetry_dial::Certificates;
-use nixl_telemetry_sdk::{Describe, Dialect, Error, Malformed, Millis, Setting, Settings, Value, one_of};
+use nixl_telemetry_sdk::{Describe, Dialect, Error, Malformed, Millis, Setting, Settings, Value, absolute, one_of};
 
 use crate::credentials::Login;
 use crate::servers::Servers;
@@ -154,7 +154,7 @@ impl Config {
         }
         let max_bytes = settings.get(&STREAM_MAX_BYTES)?.value;
         let client = match both(settings, &TLS_CERT_FILE, &TLS_KEY_FILE)? {
-            Some((cert, key)) => Some((absolute(&TLS_CERT_FILE, cert)?, absolute(&TLS_KEY_FILE, key)?)),
+            Some((cert, key)) => Some((absolute(TLS_CERT_FILE.name(), &cert)?, absolute(TLS_KEY_FILE.name(), &key)?)),
             None => None,
         };
         Ok(Self {
@@ -188,12 +188,7 @@ fn login(settings: &Settings) -> Result<Option<Login>, Error> {
 
 /// Where a file is that is read at each connection.
 fn file(settings: &Settings, setting: &Setting<PathBuf>) -> Result<Option<PathBuf>, Error> {
-    settings.find(setting)?.map(|found| absolute(setting, found.value)).transpose()
-}
-
-/// The same path whatever directory the process changes to.
-fn absolute(setting: &Setting<PathBuf>, path: PathBuf) -> Result<PathBuf, Error> {
-    path::absolute(&path).map_err(|error| format!("{} is {}: {error}", setting.name(), path.display()).into())
+    settings.find(setting)?.map(|found| absolute(setting.name(), &found.value)).transpose()
 }
 
 /// Two settings of which none is of use without the other.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nixl_telemetry_sdk::metrics::{AGENT_LABEL, HISTOGRAM_BUCKETS, LABELS};
-use nixl_telemetry_sdk::{Describe, Dialect, Error, Millis, Setting, Settings, Value};
+use nixl_telemetry_sdk::{Describe, Dialect, Error, Millis, Setting, Settings, Value, absolute};
 use ureq::http::{HeaderName, HeaderValue, Uri};
 
 pub(crate) use self::values::{Compression, Histograms, Protocol, Temporality};
@@ -161,8 +161,13 @@ impl Config {
             Some(endpoint) => endpoint.0,
             None => get(settings, &ENDPOINT)?.with_signal(),
         };
-        let certificate = either(settings, &METRICS_CLIENT_CERTIFICATE, &CLIENT_CERTIFICATE)?;
-        let key = either(settings, &METRICS_CLIENT_KEY, &CLIENT_KEY)?;
+        // They are read again for each connection.
+        let file = |of_metrics: &'static Setting<Otel<PathBuf>>, of_all: &'static Setting<Otel<PathBuf>>| {
+            let path: Option<PathBuf> = either(settings, of_metrics, of_all)?;
+            path.map(|path| absolute(of_all.name(), &path)).transpose()
+        };
+        let certificate = file(&METRICS_CLIENT_CERTIFICATE, &CLIENT_CERTIFICATE)?;
+        let key = file(&METRICS_CLIENT_KEY, &CLIENT_KEY)?;
         let client = match (certificate, key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
@@ -178,7 +183,7 @@ impl Config {
             headers: either(settings, &METRICS_HEADERS, &HEADERS)?.unwrap_or_default().0,
             compression: pick(settings, &METRICS_COMPRESSION, &COMPRESSION)?,
             timeout: timeout.min(get(settings, &EXPORT_TIMEOUT)?.0),
-            certificate: either(settings, &METRICS_CERTIFICATE, &CERTIFICATE)?,
+            certificate: file(&METRICS_CERTIFICATE, &CERTIFICATE)?,
             client,
             temporality: get(settings, &TEMPORALITY)?,
             histograms: get(settings, &HISTOGRAMS)?,
@@ -314,6 +319,18 @@ mod tests {
         assert_eq!(headers, [("api-key", "a b=c"), ("x", "2")]);
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert!(config.resource.contains(&pair("service.name", "vllm")) && config.resource.contains(&pair("a", "é")));
+    }
+
+    #[test]
+    fn files_stay_where_they_are_if_the_process_goes_elsewhere() {
+        let here = std::env::current_dir().unwrap();
+        let names = ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"];
+        for signal in ["", "METRICS_"] {
+            let names = names.map(|name| format!("EXPORTER_OTLP_{signal}{name}"));
+            let config = good(&[(&names[0], "ca"), (&names[1], "c"), (&names[2], "k")]);
+            assert_eq!(config.certificate, Some(here.join("ca")));
+            assert_eq!(config.client, Some((here.join("c"), here.join("k"))));
+        }
     }
 
     #[test]

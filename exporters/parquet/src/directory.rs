@@ -24,7 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use nixl_telemetry_sdk::queue::{Delivery, Failed};
-use nixl_telemetry_sdk::{Agent, Error, Event, Settings, escape_file_name, info};
+use nixl_telemetry_sdk::{Agent, Error, Event, Settings, absolute, escape_file_name, info};
 use nixl_telemetry_shm::{NewFile, holder, lock};
 use parquet::errors::ParquetError;
 
@@ -72,9 +72,7 @@ impl Directory {
     /// # Errors
     /// If there is none.
     pub(crate) fn open(settings: &Settings, agent: &Agent) -> Result<Self, Error> {
-        // Absolute: the process may change its directory.
-        let path =
-            std::path::absolute(settings.get(&DIR)?.value).map_err(|error| format!("{}: {error}", DIR.name()))?;
+        let path = absolute(DIR.name(), &settings.get(&DIR)?.value)?;
         let refused = |what: &dyn std::fmt::Display| format!("{} is {}: {what}", DIR.name(), path.display());
         let found = fs::metadata(&path).map_err(|error| refused(&format!("{error}: expected a directory")))?;
         if !found.is_dir() {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nixl_telemetry_dial::{Certificates, Verify};
-use nixl_telemetry_sdk::{Describe, Error, Millis, Setting, Settings};
+use nixl_telemetry_sdk::{Describe, Error, Millis, Setting, Settings, absolute};
 
 use crate::failure::Failure;
 use crate::schema::Table;
@@ -105,17 +105,26 @@ impl Config {
     /// # Errors
     /// Names the setting, its value and what was expected.
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
-        let path = |setting: &Setting<PathBuf>| settings.find(setting).map(|found| found.map(|found| found.value));
+        // They are read again for each connection.
+        let file = |setting: &Setting<PathBuf>, of_url: Option<PathBuf>| {
+            let path = settings.find(setting)?.map(|found| found.value).or(of_url);
+            path.map(|path| absolute(setting.name(), &path)).transpose()
+        };
         let mut url = settings.get(&URL)?.value;
         let text = settings.find(&PASSWORD)?.map(|found| found.value);
-        let password = match (text, path(&PASSWORD_FILE)?) {
+        let password = match (text, file(&PASSWORD_FILE, None)?) {
             (Some(_), Some(_)) => return Err(both(&PASSWORD, &PASSWORD_FILE, "one of them")),
             (Some(text), None) => Password::Text(text),
             (None, Some(path)) => Password::File(path),
             (None, None) => url.password.take().map_or(Password::None, Password::Text),
         };
-        let root = path(&TLS_CA_FILE)?.map(Root::File).or(url.root.take());
-        let client = match (path(&TLS_CERT_FILE)?.or(url.certificate.take()), path(&TLS_KEY_FILE)?.or(url.key.take())) {
+        let (root, of_url) = match url.root.take() {
+            Some(Root::File(path)) => (None, Some(path)),
+            root => (root, None),
+        };
+        let root = file(&TLS_CA_FILE, of_url)?.map(Root::File).or(root);
+        let certificate = file(&TLS_CERT_FILE, url.certificate.take())?;
+        let client = match (certificate, file(&TLS_KEY_FILE, url.key.take())?) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => return Err(both(&TLS_CERT_FILE, &TLS_KEY_FILE, "both of them, or neither")),
@@ -231,6 +240,19 @@ mod tests {
             ]),
             expected
         );
+    }
+
+    #[test]
+    fn files_stay_where_they_are_if_the_process_goes_elsewhere() {
+        let here = std::env::current_dir().unwrap();
+        let expected = Certificates { ca: Some(here.join("ca")), client: Some((here.join("c"), here.join("k"))) };
+        let of_url = config(&[("URL", "postgres://u@h?sslrootcert=ca&sslcert=c&sslkey=k")]).unwrap();
+        assert_eq!(of_url.certificates, expected);
+        let files = [("TLS_CA_FILE", "ca"), ("TLS_CERT_FILE", "c"), ("TLS_KEY_FILE", "k"), ("PASSWORD_FILE", "p")];
+        let of_settings = config(&[&[("URL", "postgres://u@h")][..], &files].concat()).unwrap();
+        assert_eq!(of_settings.certificates, expected);
+        let error = of_settings.password().unwrap_err().to_string();
+        assert!(error.starts_with(here.join("p").to_str().unwrap()), "{error}");
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 //! What may be set.
 
-use std::{ffi::OsStr, io, path::PathBuf, time::Duration};
+use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
 use nixl_telemetry_sdk::{
-    Agent, Describe, Dialect, Error, FileMode, Malformed, Millis, PathTemplate, Setting, Settings, Value, one_of,
+    Agent, Describe, Dialect, Error, FileMode, Malformed, Millis, PathTemplate, Setting, Settings, Value, absolute,
+    one_of,
 };
 
 pub(crate) static FILE: Setting<PathTemplate> = Setting::required(
@@ -75,10 +76,7 @@ impl Options {
     /// # Errors
     /// If one of them has no value or none that is allowed.
     pub(crate) fn of(agent: &Agent, settings: &Settings) -> Result<Self, Error> {
-        let path = settings.get(&FILE)?.value.resolve(agent);
-        let path = std::path::absolute(&path).map_err(|error: io::Error| {
-            format!("{}: {}: {error}, expected the path of a file", FILE.name(), path.display())
-        })?;
+        let path = absolute(FILE.name(), &settings.get(&FILE)?.value.resolve(agent))?;
         let (age, size) = (settings.get(&MAX_AGE)?.value.duration(), settings.get(&MAX_SIZE)?.value);
         Ok(Self {
             path,

@@ -8,12 +8,12 @@
 
 use std::ffi::OsStr;
 use std::marker::PhantomData;
-use std::path::{self, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nixl_telemetry_settings::{Describe, Dialect, Malformed, Millis, Setting, Settings, TomlValue, Value};
 
-use crate::{Backoff, Error, queue::Sink};
+use crate::{Backoff, Error, absolute, queue::Sink};
 
 /// No wait is longer, whatever was set: there are times that cannot be added to the clock.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -97,12 +97,8 @@ impl Config {
         let (max_bytes, fsync) =
             (settings.get(&Named::<S>::SPOOL_MAX_BYTES)?.value, settings.get(&Named::<S>::SPOOL_FSYNC)?.value);
         let max_age = settings.find(&Named::<S>::SPOOL_MAX_AGE)?.map(|found| found.value.duration());
-        // The host may go to another directory.
-        let absolute = |directory: PathBuf| {
-            let why = |error| format!("{} is {}: {error}", Named::<S>::SPOOL_DIR.name(), directory.display());
-            path::absolute(&directory).map_err(why)
-        };
-        let directory = settings.find(&Named::<S>::SPOOL_DIR)?.map(|found| absolute(found.value)).transpose()?;
+        let directory = settings.find(&Named::<S>::SPOOL_DIR)?;
+        let directory = directory.map(|found| absolute(Named::<S>::SPOOL_DIR.name(), &found.value)).transpose()?;
         Ok(Self {
             limits,
             retries,
