@@ -133,7 +133,7 @@ impl Producer {
         if self.shared.staging.drop_at_once(&mut self.writer, record, events) {
             return;
         }
-        let (now, seen) = self.shared.clock.read();
+        let (now, seen) = self.shared.clock.read(self.told);
         let time = (now != self.told).then(|| Record::time(now));
         if self.shared.staging.push(&mut self.writer, time, record, events) {
             (self.told, self.seen) = (now, seen);

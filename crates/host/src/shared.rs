@@ -88,7 +88,7 @@ impl Shared {
 
     /// Records for a thread that has no ring of its own.
     pub(crate) fn offer_in_common(&self, record: &Record, events: u64) {
-        self.staging.push_in_common(record, (self.clock.read().0, events));
+        self.staging.push_in_common(record, |told| self.clock.read(told).0, events);
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -287,14 +287,15 @@ impl Staging {
     }
 
     /// Takes a record of a thread that has no lane of its own. The newest is dropped where there is no room, since
-    /// nobody may wait here: others do.
-    pub(crate) fn push_in_common(&self, record: &Record, (time_us, events): (u64, u64)) {
+    /// nobody may wait here: others do. `time` is asked for the time, with the one that was told last.
+    pub(crate) fn push_in_common(&self, record: &Record, time: impl FnOnce(u64) -> u64, events: u64) {
         let Rules { expansion, bound, memory, .. } = &self.rules;
         let mut state = self.lock();
         let Some(Common { writer, time_us: told }) = &mut state.common else { return };
         if self.is_closed() {
             return writer.count_closed(events);
         }
+        let time_us = time(*told);
         let time = (*told != time_us).then(|| Record::time(time_us));
         let pushed = writer.push_slowly((time, record), events, *bound, (memory, CHUNK));
         match pushed {
@@ -778,14 +779,14 @@ mod tests {
         let memory = Memory { budget: 0, ..PLENTY };
         let staging = Staging::new(Rules { memory, ..rules(Duration::ZERO) }).unwrap();
         assert!(staging.attach().is_none());
-        (0..2000).for_each(|value| staging.push_in_common(&Record::event(Kind::TX_BYTES, value), (7, 1)));
+        (0..2000).for_each(|value| staging.push_in_common(&Record::event(Kind::TX_BYTES, value), |_| 7, 1));
         assert!(staging.wait());
         let (values, told) = drain(&staging);
         // One slot of the ring tells the time.
         let kept = crate::lane::FIRST - 1;
         assert_eq!((values, told.lost.events()), ((0..kept).collect(), 2000 - kept));
         staging.close();
-        staging.push_in_common(&Record::event(Kind::TX_BYTES, 4), (7, 1));
+        staging.push_in_common(&Record::event(Kind::TX_BYTES, 4), |_| 7, 1);
         let counts = staging.counts();
         assert_eq!((counts.produced, counts.queue_full, counts.closed), (2001, 2000 - kept, 1));
     }

@@ -2,6 +2,7 @@
 
 //! Which call records what.
 
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use nixl_telemetry_event::{Kind, Status};
@@ -116,6 +117,28 @@ fn a_coarse_time_is_never_of_the_future() {
     // How old it is depends on when the system runs the thread that ticks; a minute is no bound of ours.
     let minute = 60_000_000;
     assert!((before - minute..=after).contains(&times[0]) && (times[0]..=end).contains(&times[4]), "{times:?}");
+}
+
+#[test]
+fn a_coarse_time_of_a_thread_never_goes_back() {
+    let (collector, sink) =
+        recording(&[("NIXL_TELEMETRY_RUN_INTERVAL", "1"), ("NIXL_TELEMETRY_OVERFLOW", "block:60000")]);
+    // Three that see to the clock when it is late, on fewer processors than it takes.
+    thread::scope(|scope| {
+        for thread in 0..3 {
+            let recorder = collector.recorder();
+            scope.spawn(move || (0..1_000_000).for_each(|_| recorder.event(Kind::TX_BYTES, thread)));
+        }
+    });
+    drop(collector);
+    let mut last_us = [0; 3];
+    for event in sink.events() {
+        let last_us = &mut last_us[usize::try_from(event.value).unwrap()];
+        // A clock that was set meanwhile would spoil this; none is in a test.
+        let time_us = event.timestamp_us.unwrap();
+        assert!(time_us >= *last_us, "{time_us} after {last_us}");
+        *last_us = time_us;
+    }
 }
 
 #[test]
