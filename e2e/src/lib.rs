@@ -102,6 +102,20 @@ pub fn nixl_command(program: &Path) -> Command {
     command
 }
 
+/// The driver on a release with our collector preloaded, which finds this exporter; the agents are destroyed as soon as they are
+/// done.
+pub fn preloaded(driver: &Path, release: &Path, transfers: u64, exporter: &str) -> Command {
+    let mut command = nixl_command(driver);
+    command
+        .arg(release)
+        .args([&transfers.to_string(), "0"])
+        .env("LD_PRELOAD", testkit::preload())
+        .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin(exporter).parent().expect("a file lies in a folder"))
+        .env("NIXL_TELEMETRY_ENABLE", "y")
+        .env("NIXL_TELEMETRY_EXPORTER", exporter);
+    command
+}
+
 /// A shell that runs the script where `/mnt` is a file system of 64 KiB which nobody else sees; `None` if this machine
 /// allows none, see [`testkit::require`].
 pub fn on_small_disk(test: &str, script: &str) -> Option<Command> {

@@ -20,10 +20,6 @@ fn program() -> &'static Path {
     PROGRAM.get_or_init(|| testkit::compile_cpp("endings", &[Path::new("e2e/tests/endings.cc")], &["-pthread", "-ldl"]))
 }
 
-fn library() -> PathBuf {
-    testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], "libnixl_telemetry_preload.so")
-}
-
 /// A program that records, and where.
 struct Scene {
     folder: TempDir,
@@ -36,7 +32,7 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let output = nixl_command(program())
             .arg(how)
-            .env("LD_PRELOAD", library())
+            .env("LD_PRELOAD", testkit::preload())
             .env("NIXL_TELEMETRY_EXPORTER", "csv")
             .env("NIXL_TELEMETRY_CSV_FILE", folder.path().join("{agent}.csv"))
             .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())
@@ -162,7 +158,7 @@ fn a_journal_on_a_full_disk() {
         let file = folder.path().join("parent.csv");
         let output = command
             .env("PROGRAM", program())
-            .env("LD_PRELOAD", library())
+            .env("LD_PRELOAD", testkit::preload())
             .env("NIXL_TELEMETRY_EXPORTER", "csv")
             .env("NIXL_TELEMETRY_CSV_FILE", &file)
             .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())

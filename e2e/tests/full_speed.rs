@@ -16,15 +16,11 @@ fn release_program(package: &str, program: &str) -> PathBuf {
     testkit::artifact(&["--release", "--package", package, "--bin", program], program)
 }
 
-fn library() -> PathBuf {
-    testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], "libnixl_telemetry_preload.so")
-}
-
 /// The program that transfers, in a NIXL with our collector, preloaded by hand.
 fn by_hand(files: &Path) -> Command {
     let mut command = nixl_command(&release_program("nixl-telemetry-e2e", "nixl-telemetry-e2e-reposts"));
     command
-        .env("LD_PRELOAD", library())
+        .env("LD_PRELOAD", testkit::preload())
         .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())
         .env("NIXL_TELEMETRY_ENABLE", "y")
         .env("NIXL_TELEMETRY_EXPORTER", "csv")
@@ -36,7 +32,10 @@ fn by_hand(files: &Path) -> Command {
 fn through_run(files: &Path) -> Command {
     let program = release_program("nixl-telemetry-cli", "nixl-telemetry");
     let beside = program.parent().unwrap();
-    assert_eq!([library(), testkit::plugin("csv")].map(|path| path.parent().unwrap().to_owned()), [beside, beside]);
+    assert_eq!(
+        [testkit::preload(), testkit::plugin("csv")].map(|path| path.parent().unwrap().to_owned()),
+        [beside, beside]
+    );
     let mut command = nixl_command(&program);
     command
         .args(["run", "--exporter", "csv", "--set", &format!("NIXL_TELEMETRY_CSV_FILE={}", files.display()), "--"])

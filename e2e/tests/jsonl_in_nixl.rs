@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use nixl_telemetry_e2e::{Sandbox, Totals, add, nixl_command, on_small_disk, truth};
+use nixl_telemetry_e2e::{Sandbox, Totals, add, on_small_disk, preloaded, truth};
 use nixl_telemetry_testkit::{self as testkit, check_schema, event_schema};
 use serde_json::Value;
 
@@ -110,21 +110,13 @@ fn nixl_1_5_1() {
 #[test]
 fn preloaded_into_nixl_1_5_1() {
     let Some(release) = testkit::require("jsonl preloaded", testkit::nixl_release("1.5.1")) else { return };
-    let preload =
-        testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], "libnixl_telemetry_preload.so");
     let folder = tempfile::tempdir().unwrap();
-    let output = nixl_command(Path::new(DRIVER))
-        .arg(release)
-        .args(["300", "0"])
-        .env("LD_PRELOAD", preload)
-        .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("jsonl").parent().unwrap())
-        .env("NIXL_TELEMETRY_ENABLE", "y")
-        .env("NIXL_TELEMETRY_EXPORTER", "jsonl")
+    let output = preloaded(Path::new(DRIVER), &release, TRANSFERS, "jsonl")
         .env("NIXL_TELEMETRY_JSONL_FILE", folder.path().join("{agent}.jsonl"))
         .output()
         .unwrap();
     let expected = truth(&output);
-    assert_eq!(expected["initiator"]["agent_xfer_time"].0, 300);
+    assert_eq!(expected["initiator"]["agent_xfer_time"].0, TRANSFERS);
     assert_eq!(totals(&files(folder.path())), expected);
 }
 

@@ -189,11 +189,10 @@ impl Place {
     }
 
     fn start(&self, release: &Path, interval: &str) -> Victim {
-        let library = &["--release", "--package", "nixl-telemetry-preload"];
         let victim = self
             .command("nixl-telemetry-e2e", "nixl-telemetry-e2e-victim")
             .args([release, &self.folder.path().join("truth")])
-            .env("LD_PRELOAD", testkit::artifact(library, "libnixl_telemetry_preload.so"))
+            .env("LD_PRELOAD", testkit::preload())
             .env("NIXL_TELEMETRY_ENABLE", "y")
             .env("NIXL_TELEMETRY_EXPORTER", "csv")
             .env("NIXL_TELEMETRY_JOURNAL_DIR", &self.journals)

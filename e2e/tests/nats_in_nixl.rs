@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use nixl_telemetry_e2e::{Sandbox, Totals, add, nixl_command, truth};
+use nixl_telemetry_e2e::{Sandbox, Totals, add, preloaded, truth};
 use nixl_telemetry_testkit::{self as testkit, NATS_PACKAGES, Nats};
 use serde_json::Value;
 
@@ -84,17 +84,11 @@ fn preloaded_into_nixl_1_5_1() {
     let test = "nats preloaded";
     let Some(release) = testkit::require(test, testkit::nixl_release("1.5.1")) else { return };
     let Some(server) = testkit::require(test, Nats::start("jetstream {}")) else { return };
-    let preload =
-        testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], "libnixl_telemetry_preload.so");
-    let output = nixl_command(Path::new(DRIVER))
-        .arg(release)
-        .args(["300", "0"])
-        .env("LD_PRELOAD", preload)
-        .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("nats").parent().unwrap())
+    let output = preloaded(Path::new(DRIVER), &release, TRANSFERS, "nats")
         .envs(variables(&server.url(), "msgpack"))
         .output()
         .unwrap();
     let expected = truth(&output);
-    assert_eq!(expected["initiator"]["agent_xfer_time"].0, 300);
+    assert_eq!(expected["initiator"]["agent_xfer_time"].0, TRANSFERS);
     assert_eq!(totals(&server), expected);
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use nixl_telemetry_e2e::{Sandbox, Totals, nixl_command, on_small_disk, truth};
+use nixl_telemetry_e2e::{Sandbox, Totals, on_small_disk, preloaded, truth};
 use nixl_telemetry_testkit as testkit;
 
 const TRANSFERS: u64 = 300;
@@ -65,21 +65,13 @@ fn nixl_1_5_1() {
 fn preloaded_into_nixl_1_5_1() {
     let test = "parquet preloaded";
     let Some(release) = testkit::require(test, testkit::nixl_release("1.5.1")) else { return };
-    let preload =
-        testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], "libnixl_telemetry_preload.so");
     let folder = tempfile::tempdir().unwrap();
-    let output = nixl_command(Path::new(DRIVER))
-        .arg(release)
-        .args(["300", "0"])
-        .env("LD_PRELOAD", preload)
-        .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("parquet").parent().unwrap())
-        .env("NIXL_TELEMETRY_ENABLE", "y")
-        .env("NIXL_TELEMETRY_EXPORTER", "parquet")
+    let output = preloaded(Path::new(DRIVER), &release, TRANSFERS, "parquet")
         .env("NIXL_TELEMETRY_PARQUET_DIR", folder.path())
         .output()
         .unwrap();
     let expected = truth(&output);
-    assert_eq!(expected["initiator"]["agent_xfer_time"].0, 300);
+    assert_eq!(expected["initiator"]["agent_xfer_time"].0, TRANSFERS);
     let Some(found) = totals(test, folder.path()) else { return };
     assert_eq!(found, expected);
 }

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use nixl_telemetry_e2e::{Sandbox, Totals, nixl_command, truth};
+use nixl_telemetry_e2e::{Sandbox, Totals, preloaded, truth};
 use nixl_telemetry_testkit::{self as testkit, Postgres};
 
 const TRANSFERS: u64 = 300;
@@ -77,16 +77,8 @@ fn preloaded_into_nixl_1_5_1() {
     let test = "postgres preloaded";
     let Some(release) = testkit::require(test, testkit::nixl_release("1.5.1")) else { return };
     let Some(server) = server(test) else { return };
-    let preload =
-        testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], "libnixl_telemetry_preload.so");
-    let output = nixl_command(Path::new(DRIVER))
-        .arg(release)
-        .args([&TRANSFERS.to_string(), "0"])
-        .env("LD_PRELOAD", preload)
-        .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("postgres").parent().unwrap())
-        .envs(variables(&server))
-        .output()
-        .unwrap();
+    let output =
+        preloaded(Path::new(DRIVER), &release, TRANSFERS, "postgres").envs(variables(&server)).output().unwrap();
     let expected = truth(&output);
     assert_eq!(expected["initiator"]["agent_xfer_time"].0, TRANSFERS);
     assert_eq!(totals(&server), expected);

@@ -8,7 +8,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::process::ExitStatusExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -21,17 +21,13 @@ use object::{Object as _, ObjectSymbol as _, read::elf::ElfFile64};
 
 const DRIVER: &str = env!("CARGO_BIN_EXE_nixl-telemetry-e2e-driver");
 
-fn library() -> PathBuf {
-    testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], "libnixl_telemetry_preload.so")
-}
-
 /// The driver on a release, its agents destroyed as soon as they are done, with our collector and both our directories.
 fn command(release: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = nixl_command(Path::new(DRIVER));
     command
         .arg(release)
         .args(arguments)
-        .env("LD_PRELOAD", library())
+        .env("LD_PRELOAD", testkit::preload())
         .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())
         .envs(variables.iter().copied());
     command
@@ -112,7 +108,7 @@ fn nixl_0_9_0_registers_through_python() {
         .arg(testkit::workspace_root().join("e2e/python_agent.py"))
         .args(["--name", "agentA", "--register", "4096", "--register", "70000", "--linger", "0"])
         .env("PYTHONPATH", format!("{}:{}", release.display(), stubs.display()))
-        .env("LD_PRELOAD", library())
+        .env("LD_PRELOAD", testkit::preload())
         .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())
         .env("NIXL_TELEMETRY_ENABLE", "y")
         .env("NIXL_TELEMETRY_EXPORTER", "csv")
@@ -225,7 +221,7 @@ fn an_unknown_nixl_keeps_its_collector() {
         testkit::compile_cpp(name, &source, &["-shared"])
     };
     let (first, second) = (copy("libnixl.so.first"), copy("libnixl.so.second"));
-    let variables = [("LD_PRELOAD", library()), ("FIRST", first), ("SECOND", second)];
+    let variables = [("LD_PRELOAD", testkit::preload()), ("FIRST", first), ("SECOND", second)];
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_path())).collect();
     let log = run_apart("agents_of_unknown_nixls", &variables);
     assert_eq!(log.matches("its own telemetry collector stays in charge").count(), 2, "{log}");
@@ -255,7 +251,7 @@ fn other_programs_notice_nothing() {
     for (program, arguments) in [("/bin/true", &[][..]), ("python3", &["-c", threads])] {
         let output = nixl_command(Path::new(program))
             .args(arguments)
-            .env("LD_PRELOAD", library())
+            .env("LD_PRELOAD", testkit::preload())
             .env("NIXL_TELEMETRY_ENABLE", "y")
             .env("NIXL_TELEMETRY_EXPORTER", "csv")
             .env("NIXL_LOG_LEVEL", "TRACE")
@@ -297,13 +293,13 @@ fn it_exports_the_collector() {
     // The ways out of a process that call nobody.
     expected.extend(["_exit", "_Exit", "quick_exit"].map(str::to_owned));
     expected.sort();
-    let bytes = fs::read(library()).unwrap();
+    let bytes = fs::read(testkit::preload()).unwrap();
     let file = ElfFile64::<object::Endianness>::parse(&*bytes).unwrap();
     let defined = file.dynamic_symbols().filter(|symbol| symbol.is_definition() && symbol.is_global());
     let mut exported: Vec<_> = defined.map(|symbol| symbol.name().unwrap().to_owned()).collect();
     exported.sort();
     assert_eq!(exported, expected);
-    let inspection = nixl_telemetry_loader::inspect(library()).unwrap();
+    let inspection = nixl_telemetry_loader::inspect(testkit::preload()).unwrap();
     let allowed = ["libstdc++.so.6", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
     assert!(inspection.needed.iter().all(|library| allowed.contains(&library.as_str())), "{:?}", inspection.needed);
 }

@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use nixl_telemetry_e2e::{Sandbox, Totals, nixl_command, on_small_disk, truth};
+use nixl_telemetry_e2e::{Sandbox, Totals, on_small_disk, preloaded, truth};
 use nixl_telemetry_testkit as testkit;
 use serde_json::Value;
 
@@ -94,24 +94,16 @@ fn nixl_1_5_1() {
 #[test]
 fn preloaded_into_nixl_1_5_1() {
     let Some(release) = require("sqlite preloaded", "1.5.1") else { return };
-    let preload =
-        testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], "libnixl_telemetry_preload.so");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("events.db");
-    let output = nixl_command(Path::new(DRIVER))
-        .arg(release)
-        .args(["300", "0"])
-        .env("LD_PRELOAD", preload)
-        .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("sqlite").parent().unwrap())
-        .env("NIXL_TELEMETRY_ENABLE", "y")
-        .env("NIXL_TELEMETRY_EXPORTER", "sqlite")
+    let output = preloaded(Path::new(DRIVER), &release, TRANSFERS, "sqlite")
         .env("NIXL_TELEMETRY_SQLITE_FILE", &file)
         .env("NIXL_TELEMETRY_SHUTDOWN_TIMEOUT", "60000")
         .env("NIXL_TELEMETRY_SQLITE_SHUTDOWN_TIMEOUT", "50000")
         .output()
         .unwrap();
     let expected = truth(&output);
-    assert_eq!(expected["initiator"]["agent_xfer_time"].0, 300);
+    assert_eq!(expected["initiator"]["agent_xfer_time"].0, TRANSFERS);
     assert_eq!(totals(&file), expected);
 }
 

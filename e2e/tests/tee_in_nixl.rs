@@ -268,8 +268,6 @@ fn a_tee_in_a_tee_is_refused() {
 #[test]
 fn preloaded_into_nixl_1_5_1() {
     let Some(release) = testkit::require("tee preloaded", testkit::nixl_release("1.5.1")) else { return };
-    let preload =
-        testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], "libnixl_telemetry_preload.so");
     let folder = tempfile::tempdir().unwrap();
     for exporter in ["tee", "csv"] {
         let plugin = testkit::plugin(exporter);
@@ -277,7 +275,7 @@ fn preloaded_into_nixl_1_5_1() {
     }
     let run = Run::new(&[folder.path()]);
     let mut command = nixl_command(Path::new(DRIVER));
-    command.arg(release).args([TRANSFERS.to_string(), LINGER_MS.to_string()]).env("LD_PRELOAD", preload);
+    command.arg(release).args([TRANSFERS.to_string(), LINGER_MS.to_string()]).env("LD_PRELOAD", testkit::preload());
     let (output, page) = run.drive(command, "agent_tx_bytes_total", 2);
     let expected = run.check(&output);
     assert_eq!(sums(page), without_times(as_metrics(&expected)));

@@ -105,7 +105,7 @@ fn main() -> anyhow::Result<()> {
         return serve(CASES.get(case).context("there is no such case")?, &arguments.nixl);
     }
     let upstream = find(Some(&arguments.nixl))?.libnixl();
-    let ours = testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], "libnixl_telemetry_preload.so");
+    let ours = testkit::preload();
 
     let machine = machine();
     for (number, case) in CASES.iter().enumerate() {

@@ -95,8 +95,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn modes() -> Vec<Mode> {
-    let preload =
-        testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], "libnixl_telemetry_preload.so");
+    let preload = testkit::preload();
     let plugins = testkit::plugin("csv").parent().expect("a file lies in a folder").to_owned();
     testkit::plugin("prometheus");
     let ours = Some(Ours { preload, plugins });

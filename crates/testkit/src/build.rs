@@ -21,10 +21,21 @@ pub fn workspace_root() -> &'static Path {
 /// # Panics
 /// If it does not build.
 pub fn plugin(exporter: &str) -> PathBuf {
-    let package = format!("telemetry-exporter-{exporter}");
+    shipped(&format!("telemetry-exporter-{exporter}"), &format!("libtelemetry_exporter_{exporter}.so"))
+}
+
+/// The library that is preloaded, built as [`plugin`] builds exporters.
+///
+/// # Panics
+/// If it does not build.
+pub fn preload() -> PathBuf {
+    shipped("nixl-telemetry-preload", "libnixl_telemetry_preload.so")
+}
+
+fn shipped(package: &str, file_name: &str) -> PathBuf {
     // Where all are wanted, they are made at once: made one by one, each has what they share compiled with features of its own.
-    let which = if is_ci() { &["--workspace"][..] } else { &["--package", &package] };
-    artifact(&[&["--release"], which].concat(), &format!("libtelemetry_exporter_{exporter}.so"))
+    let which = if is_ci() { &["--workspace"][..] } else { &["--package", package] };
+    artifact(&[&["--release"], which].concat(), file_name)
 }
 
 /// Has a command run as if nobody had run this test with cargo.

@@ -17,7 +17,7 @@ mod python;
 mod schema;
 
 pub use authority::{Authority, Identity};
-pub use build::{artifact, compile_cpp, outside_cargo, plugin, workspace_root};
+pub use build::{artifact, compile_cpp, outside_cargo, plugin, preload, workspace_root};
 pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, prometheus, require};
 pub use nats::{NATS_PACKAGES, Nats};
 pub use postgres::Postgres;

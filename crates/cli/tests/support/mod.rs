@@ -28,8 +28,7 @@ pub(crate) const PRELOAD: &str = "libnixl_telemetry_preload.so";
 /// A folder with the command and what it preloads, side by side.
 pub(crate) fn installed() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let library = testkit::artifact(&["--release", "--package", "nixl-telemetry-preload"], PRELOAD);
-    fs::copy(library, folder.path().join(PRELOAD)).unwrap();
+    fs::copy(testkit::preload(), folder.path().join(PRELOAD)).unwrap();
     copy_command(&folder.path().join("nixl-telemetry"));
     folder
 }
