@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use std::{
-    ops::Range,
     slice,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -79,7 +78,7 @@ impl<'a> Batch<'a> {
             let kept = BatchId::new(id.origin(), id.number());
             if id.is_repeated() { kept.repeated() } else { kept }
         });
-        KeptBatch { buffer: self.buffer.part(0..self.len()), id }
+        KeptBatch { buffer: self.buffer.clone(), id }
     }
 
     pub(crate) const fn buffer(&self) -> &'a Buffer {
@@ -117,7 +116,7 @@ impl KeptBatch {
 
     /// Memory it takes, in bytes, without what the allocator needs for itself.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.buffer.bytes()
+        size_of::<Self>() + bytes(&self.buffer.records, &self.buffer.names)
     }
 
     /// Which batch it was, where the host said so. Its memo is not kept: it is the exporter's that got the batch.
@@ -163,7 +162,9 @@ impl<'a> Iterator for Iter<'a> {
 impl ExactSizeIterator for Iter<'_> {}
 
 /// Collects a batch: compact records, and the names of those that have one.
-#[derive(Debug, Default)]
+///
+/// A clone takes no more memory than it needs.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Buffer {
     pub(crate) records: Vec<Record>,
     pub(crate) names: Vec<(Category, String)>,
@@ -216,18 +217,6 @@ impl Buffer {
         Self { records, names, began_us: 0 }
     }
 
-    /// A copy of some of the events, in no more memory than they need.
-    pub(crate) fn part(&self, records: Range<usize>) -> Self {
-        Self { records: self.records[records].to_vec(), names: self.names.clone(), began_us: self.began_us }
-    }
-
-    /// Memory its records and names take, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        let texts: usize = self.names.iter().map(|(_, name)| name.capacity()).sum();
-        let (records, names) = (self.records.capacity(), self.names.capacity());
-        records * size_of::<Record>() + names * size_of::<(Category, String)>() + texts
-    }
-
     pub(crate) fn iter(&self) -> Iter<'_> {
         Iter { buffer: self, records: self.records.iter() }
     }
@@ -266,6 +255,12 @@ impl Buffer {
         });
         u32::try_from(index).expect("a batch holds at most 4096 events")
     }
+}
+
+/// Memory a copy of these takes, in bytes.
+pub(crate) fn bytes(records: &[Record], names: &[(Category, String)]) -> usize {
+    let texts: usize = names.iter().map(|(_, name)| name.len()).sum();
+    size_of_val(records) + size_of_val(names) + texts
 }
 
 /// The wall clock, in microseconds since the Unix epoch.

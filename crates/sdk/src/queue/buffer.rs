@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nixl_telemetry_log as log;
 
 use crate::batch::Buffer;
-use crate::queue::delivery::{Chunk, Source};
+use crate::queue::delivery::{Chunk, Part, Source};
 use crate::queue::settings::{Limits, Overflow};
 use crate::queue::spool::{Appended, Broken, NotAppended, Place, Spool, TakenOver};
 use crate::queue::{Dropped, QueueCounts};
@@ -150,15 +150,15 @@ impl Shared {
     /// # Errors
     /// If there is no room for it and it is the newest that gives way, or nobody delivers any more. It is counted then.
     pub(super) fn put(&self, batch: &Batch<'_>) -> Result<Put, Refusal> {
-        let mut chunks = self.copy(batch);
+        let mut parts = self.parts(batch);
         let mut state = self.lock();
         let events = batch.len() as u64;
         state.counts.exported += events;
         let due_before = self.is_full_batch(&state);
-        match self.put_locked(&mut state, &mut chunks) {
+        match self.put_locked(&mut state, &mut parts) {
             Ok(()) => {}
             Err(Refusal::Full) if matches!(self.limits.overflow, Overflow::Block(_)) => {
-                state = self.wait_for_room(state, &mut chunks)?;
+                state = self.wait_for_room(state, &mut parts)?;
             }
             Err(refusal) => return Err(state.refuse(events, refusal)),
         }
@@ -259,36 +259,29 @@ impl Shared {
         self.room.notify_all();
     }
 
-    /// Copies events out of a batch, without the lock.
-    fn copy(&self, batch: &Batch<'_>) -> Vec<Chunk> {
+    /// What a batch is put into the queue as, not numbered yet.
+    fn parts<'a>(&self, batch: &Batch<'a>) -> Vec<Part<'a>> {
         let (at_us, is_repeated) = (now_us(), batch.is_repeated());
-        let size = self.limits.batch_size.min(Buffer::CAPACITY);
-        let starts = (0..batch.len()).step_by(size);
-        starts
-            .map(|start| Chunk {
-                first: 0,
-                at_us,
-                is_repeated,
-                events: batch.buffer().part(start..batch.len().min(start + size)),
-            })
-            .collect()
+        let Buffer { records, names, .. } = batch.buffer();
+        let parts = records.chunks(self.limits.batch_size.min(Buffer::CAPACITY));
+        parts.map(|records| Part { first: 0, at_us, is_repeated, records, names }).collect()
     }
 
-    fn put_locked(&self, state: &mut State, chunks: &mut Vec<Chunk>) -> Result<(), Refusal> {
+    fn put_locked(&self, state: &mut State, parts: &mut [Part<'_>]) -> Result<(), Refusal> {
         match state.ended {
             Some(Ended::Closed) => return Err(Refusal::Closed),
             Some(Ended::Panicked) => return Err(Refusal::Panicked),
             None => {}
         }
         let mut next = state.next;
-        for chunk in chunks.iter_mut() {
-            chunk.first = next;
-            next = chunk.end();
+        for part in parts.iter_mut() {
+            part.first = next;
+            next = part.end();
         }
         let drops_oldest = self.limits.overflow == Overflow::DropOldest;
         if let Some(spool) = &mut state.spool {
             let is_pinned = matches!(state.flight, Some(Flight::Spool { .. }));
-            let Appended { displaced, result } = spool.append(chunks, drops_oldest, is_pinned);
+            let Appended { displaced, result } = spool.append(parts, drops_oldest, is_pinned);
             state.counts.dropped.displaced += displaced;
             match result {
                 Ok(()) => {
@@ -300,7 +293,7 @@ impl Shared {
                 Err(NotAppended::Broken) => {}
             }
         }
-        let new = chunks.iter().map(Held::of).fold(Held::default(), Held::plus);
+        let new = parts.iter().map(Held::of).fold(Held::default(), Held::plus);
         let in_flight = match &state.flight {
             Some(Flight::Memory(held)) => *held,
             _ => Held::default(),
@@ -320,7 +313,7 @@ impl Shared {
             return Err(Refusal::Full);
         }
         state.memory.held = state.memory.held.plus(new);
-        state.memory.chunks.extend(chunks.drain(..));
+        state.memory.chunks.extend(parts.iter().map(Part::keep));
         state.next = next;
         Ok(())
     }
@@ -329,10 +322,10 @@ impl Shared {
     fn wait_for_room<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
-        chunks: &mut Vec<Chunk>,
+        parts: &mut [Part<'_>],
     ) -> Result<MutexGuard<'a, State>, Refusal> {
         let Overflow::Block(at_most) = self.limits.overflow else { return Ok(state) };
-        let events = chunks.iter().map(Chunk::len).sum();
+        let events = parts.iter().map(Part::len).sum();
         let until = Instant::now().checked_add(at_most);
         loop {
             let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
@@ -340,7 +333,7 @@ impl Shared {
                 return Err(state.refuse(events, Refusal::Full));
             }
             state = self.room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-            match self.put_locked(&mut state, chunks) {
+            match self.put_locked(&mut state, parts) {
                 Ok(()) => return Ok(state),
                 Err(Refusal::Full) => {}
                 Err(refusal) => return Err(state.refuse(events, refusal)),
@@ -392,7 +385,7 @@ impl Shared {
                 break;
             }
             let Some(chunk) = state.memory.pop() else { break };
-            taken = taken.plus(Held::of(&chunk));
+            taken = taken.plus(Held::of(&chunk.as_part()));
             chunks.push(chunk);
         }
         state.flight = Some(Flight::Memory(taken));
@@ -508,15 +501,15 @@ impl State {
 impl Memory {
     fn pop(&mut self) -> Option<Chunk> {
         let chunk = self.chunks.pop_front()?;
-        let Held { events, bytes } = Held::of(&chunk);
+        let Held { events, bytes } = Held::of(&chunk.as_part());
         self.held = Held { events: self.held.events - events, bytes: self.held.bytes - bytes };
         Some(chunk)
     }
 }
 
 impl Held {
-    fn of(chunk: &Chunk) -> Self {
-        Self { events: chunk.len(), bytes: chunk.bytes() }
+    fn of(part: &Part<'_>) -> Self {
+        Self { events: part.len(), bytes: part.bytes() }
     }
 
     fn plus(self, other: Self) -> Self {

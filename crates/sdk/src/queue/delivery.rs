@@ -6,9 +6,9 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::SystemTime;
 
-use nixl_telemetry_event::Event;
+use nixl_telemetry_event::{Category, Event};
 
-use crate::batch::{self, Buffer};
+use crate::batch::{self, Buffer, Record};
 use crate::{Agent, queue::buffer::Parcel};
 
 /// Events on their way to a [`Sink`](crate::queue::Sink): consecutive ones of one agent.
@@ -45,14 +45,24 @@ pub(super) struct Source {
     pub(super) agent: Agent,
 }
 
-/// Consecutive events of one batch.
-#[derive(Debug)]
-pub(super) struct Chunk {
+/// Consecutive events of one batch, where the host has them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'a> {
     /// The sequence number of the first.
     pub(super) first: u64,
     /// When the queue got them, in microseconds since the Unix epoch.
     pub(super) at_us: u64,
     /// The host has exported them before, in a process that died.
+    pub(super) is_repeated: bool,
+    pub(super) records: &'a [Record],
+    pub(super) names: &'a [(Category, String)],
+}
+
+/// The same on their own.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) first: u64,
+    pub(super) at_us: u64,
     pub(super) is_repeated: bool,
     pub(super) events: Buffer,
 }
@@ -166,11 +176,32 @@ impl Chunk {
         self.first + self.len()
     }
 
-    /// Memory it takes.
+    pub(super) fn as_part(&self) -> Part<'_> {
+        let Self { first, at_us, is_repeated, events: Buffer { records, names, .. } } = self;
+        Part { first: *first, at_us: *at_us, is_repeated: *is_repeated, records, names }
+    }
+}
+
+impl Part<'_> {
+    pub(super) fn len(&self) -> u64 {
+        self.records.len() as u64
+    }
+
+    /// The number of the event after the last.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.len()
+    }
+
+    /// Memory its chunk takes.
     pub(super) fn bytes(&self) -> u64 {
         // Its place in a queue, which may be twice as long as it has to be.
-        let place = 2 * size_of::<Self>();
-        (place + self.events.bytes()) as u64
+        let place = 2 * size_of::<Chunk>();
+        (place + batch::bytes(self.records, self.names)) as u64
+    }
+
+    pub(super) fn keep(&self) -> Chunk {
+        let Self { first, at_us, is_repeated, records, names } = *self;
+        Chunk { first, at_us, is_repeated, events: Buffer::of(records.to_vec(), names.to_vec()) }
     }
 }
 

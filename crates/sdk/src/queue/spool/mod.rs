@@ -33,7 +33,7 @@ use nixl_telemetry_log as log;
 use nixl_telemetry_shm::check_private;
 
 use crate::Error;
-use crate::queue::delivery::{Chunk, Source};
+use crate::queue::delivery::{Part, Source};
 use crate::queue::settings::SpoolConfig;
 
 pub(super) use record::Broken;
@@ -116,11 +116,11 @@ impl Spool {
         self.trails().find_map(Trail::front)
     }
 
-    /// Writes consecutive chunks, all or none. If there is no room and the oldest may give way they do, but not what is
+    /// Writes consecutive parts, all or none. If there is no room and the oldest may give way they do, but not what is
     /// `pinned`, the segment in front.
-    pub(super) fn append(&mut self, chunks: &[Chunk], drops_oldest: bool, is_pinned: bool) -> Appended {
+    pub(super) fn append(&mut self, parts: &[Part<'_>], drops_oldest: bool, is_pinned: bool) -> Appended {
         self.scratch.clear();
-        chunks.iter().for_each(|chunk| record::write(chunk, &mut self.scratch));
+        parts.iter().for_each(|part| record::write(part, &mut self.scratch));
         let mut displaced = 0;
         let needed = self.scratch.len() as u64 + self.own.header_bytes();
         if needed > self.max_bytes {
@@ -135,7 +135,7 @@ impl Spool {
                 None => return Appended { displaced, result: Err(NotAppended::Full) },
             }
         }
-        let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
+        let (Some(first), Some(last)) = (parts.first(), parts.last()) else {
             return Appended { displaced, result: Ok(()) };
         };
         let result = self.own.append(&self.scratch, first.first..last.end());
