@@ -5,10 +5,10 @@
 use nixl_telemetry_sdk::metrics::exponential::SCALE;
 use serde_json::{Value, json};
 
-use super::{Data, Explicit, Exponential, Metric, Number, Point, SCOPE};
+use super::{Data, Explicit, Exponential, Metric, Number, Point, SCOPE, Said};
 
 pub(super) fn encode(resource: &[(String, String)], metrics: &[Metric<'_>]) -> Vec<u8> {
-    let resource = attributes(resource.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let resource: Value = super::resource(resource).map(|(name, said)| attribute(name, said)).collect();
     let metrics: Vec<Value> = metrics.iter().map(encode_metric).collect();
     let scope = json!({"name": SCOPE.0, "version": SCOPE.1});
     let request = json!({"resourceMetrics": [{
@@ -43,7 +43,7 @@ fn encode_metric(metric: &Metric<'_>) -> Value {
 fn each<'a, T>(points: &[Point<'a, T>], encode: fn(&T) -> Value) -> Vec<Value> {
     let point = |point: &Point<'a, T>| {
         let mut value = encode(&point.value);
-        value["attributes"] = attributes(point.attributes());
+        value["attributes"] = point.attributes().map(|(name, value)| attribute(name, Said::Text(value))).collect();
         if point.start_ns > 0 {
             value["startTimeUnixNano"] = text(point.start_ns);
         }
@@ -80,6 +80,10 @@ fn text(number: u64) -> Value {
     number.to_string().into()
 }
 
-fn attributes<'a>(attributes: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
-    attributes.map(|(name, value)| json!({"key": name, "value": {"stringValue": value}})).collect()
+fn attribute(name: &str, said: Said<'_>) -> Value {
+    let value = match said {
+        Said::Text(value) => json!({"stringValue": value}),
+        Said::Int(value) => json!({"intValue": value.to_string()}),
+    };
+    json!({"key": name, "value": value})
 }

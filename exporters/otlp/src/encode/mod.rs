@@ -45,6 +45,21 @@ pub(crate) fn encode(form: Form<'_>, series: &[Series<'_>]) -> (Vec<u8>, u64) {
     (body, points)
 }
 
+/// What an attribute of a resource says.
+enum Said<'a> {
+    Text(&'a str),
+    Int(u32),
+}
+
+/// The attributes of a resource. They are text, as the environment's are, but for what the semantic conventions say is a
+/// number, and is one.
+fn resource(attributes: &[(String, String)]) -> impl Iterator<Item = (&str, Said<'_>)> {
+    attributes.iter().map(|(name, value)| match value.parse() {
+        Ok(number) if name == "process.pid" => (name.as_str(), Said::Int(number)),
+        _ => (name.as_str(), Said::Text(value)),
+    })
+}
+
 /// Name and version of the instrumentation scope.
 const SCOPE: (&str, &str) = ("nixl-telemetry", env!("CARGO_PKG_VERSION"));
 

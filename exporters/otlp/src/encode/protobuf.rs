@@ -6,13 +6,13 @@
 use nixl_telemetry_metrics::wire;
 use nixl_telemetry_sdk::metrics::exponential::SCALE;
 
-use super::{Aggregation, Data, Explicit, Exponential, Metric, Number, Point, SCOPE};
+use super::{Aggregation, Data, Explicit, Exponential, Metric, Number, Point, SCOPE, Said};
 
 pub(super) fn encode(resource: &[(String, String)], metrics: &[Metric<'_>]) -> Vec<u8> {
     let mut request = Vec::new();
     wire::message(&mut request, 1, |resource_metrics| {
         wire::message(resource_metrics, 1, |message| {
-            attributes(message, 1, resource.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            super::resource(resource).for_each(|(name, said)| attribute(message, 1, name, said));
         });
         wire::message(resource_metrics, 2, |scope_metrics| {
             wire::message(scope_metrics, 1, |scope| {
@@ -64,7 +64,7 @@ fn number(message: &mut Vec<u8>, point: &Point<'_, Number>) {
         Number::Double(value) => wire::double(message, 4, value),
         Number::Int(value) => wire::fixed64(message, 6, value.cast_unsigned()),
     }
-    attributes(message, 7, point.attributes());
+    labels(message, 7, point);
 }
 
 fn explicit(message: &mut Vec<u8>, point: &Point<'_, Explicit<'_>>) {
@@ -74,12 +74,12 @@ fn explicit(message: &mut Vec<u8>, point: &Point<'_, Explicit<'_>>) {
     wire::double(message, 5, value.sum);
     packed(message, 6, &value.counts, |out, count| out.extend_from_slice(&count.to_le_bytes()));
     packed(message, 7, value.bounds, |out, bound| out.extend_from_slice(&bound.to_le_bytes()));
-    attributes(message, 9, point.attributes());
+    labels(message, 9, point);
 }
 
 fn exponential(message: &mut Vec<u8>, point: &Point<'_, Exponential>) {
     let value = &point.value;
-    attributes(message, 1, point.attributes());
+    labels(message, 1, point);
     times(message, point);
     fixed64(message, 4, value.count);
     wire::double(message, 5, value.sum);
@@ -111,12 +111,17 @@ fn packed<T: Copy>(message: &mut Vec<u8>, field: u32, values: &[T], write: fn(&m
     }
 }
 
-fn attributes<'a>(message: &mut Vec<u8>, field: u32, attributes: impl Iterator<Item = (&'a str, &'a str)>) {
-    for (name, value) in attributes {
-        wire::message(message, field, |pair| {
-            wire::string(pair, 1, name);
-            // One of several kinds of values, which is there even if it is empty.
-            wire::message(pair, 2, |any| wire::string(any, 1, value));
+fn labels<T>(message: &mut Vec<u8>, field: u32, point: &Point<'_, T>) {
+    point.attributes().for_each(|(name, value)| attribute(message, field, name, Said::Text(value)));
+}
+
+fn attribute(message: &mut Vec<u8>, field: u32, name: &str, said: Said<'_>) {
+    wire::message(message, field, |pair| {
+        wire::string(pair, 1, name);
+        // One of several kinds of values, which is there even if it is empty or zero.
+        wire::message(pair, 2, |any| match said {
+            Said::Text(value) => wire::string(any, 1, value),
+            Said::Int(value) => wire::uint(any, 3, value.into()),
         });
-    }
+    });
 }

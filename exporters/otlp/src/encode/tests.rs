@@ -207,7 +207,8 @@ fn opentelemetry_reads_both_encodings() {
     let Some(python) = testkit::require("OTLP as OpenTelemetry reads it", testkit::python(&packages)) else { return };
     let (busy, idle) = (busy(), sample("idle", &[], &[]));
     let series = [busy.series(), idle.series()];
-    let resource = [("service.name".to_owned(), "é".to_owned()), ("x".to_owned(), "y".repeat(300))];
+    let resource = [("process.pid", "4711"), ("service.name", "é"), ("x", &"7".repeat(300))];
+    let resource = resource.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut forms = Vec::new();
     for temporality in [Temporality::Cumulative, Temporality::Delta, Temporality::LowMemory] {
         for histograms in [Histograms::Explicit, Histograms::Exponential] {
@@ -249,6 +250,9 @@ fn opentelemetry_reads_both_encodings() {
         metrics.iter().map(count).sum::<u64>()
     };
     assert_eq!(decoded.iter().map(points).collect::<Vec<_>>(), expected);
+    let attributes = &decoded[0]["resourceMetrics"][0]["resource"]["attributes"];
+    assert_eq!(attributes[0], json!({"key": "process.pid", "value": {"intValue": "4711"}}));
+    assert_eq!(attributes[2], json!({"key": "x", "value": {"stringValue": "7".repeat(300)}}));
     let metrics = &decoded[0]["resourceMetrics"][0]["scopeMetrics"][0]["metrics"];
     assert_eq!(metrics[0]["name"], "agent_tx_bytes_total");
     assert_eq!(metrics[0]["sum"]["dataPoints"][0]["asDouble"], json!(9_223_372_036_854_776_808.0));
