@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Letter of the level (DEBUG and TRACE print as `I`, as NIXL's do), month and day, local time, kernel thread id, file
-//! and line. A line is one `write` to standard error, so lines of several threads do not mix.
+//! and line. A line is one `write` to standard error, so lines of several threads do not mix; and no lock of ours or of Rust's
+//! library is taken, which in a forked child nobody might be there to give back.
 //!
 //! Every call site has a budget: [`BURST`] lines in [`WINDOW`]; what exceeds it is counted, and the next line that
 //! passes tells how many were left out. An exporter whose sink is down for hours costs a few lines a minute. What many
@@ -30,12 +31,9 @@ mod level;
 mod limit;
 mod line;
 
-use std::{
-    any::Any,
-    fmt::Arguments,
-    io::Write as _,
-    time::{Instant, SystemTime},
-};
+use std::any::Any;
+use std::fmt::Arguments;
+use std::time::SystemTime;
 
 pub use level::{Level, enabled, max_level};
 pub use limit::{BURST, Site, WINDOW};
@@ -43,10 +41,9 @@ pub use limit::{BURST, Site, WINDOW};
 /// Writes one line if the site's budget allows; the macros call it after checking the level.
 #[doc(hidden)]
 pub fn write(site: &Site, level: Level, file: &str, line_number: u32, message: Arguments<'_>) {
-    let Some(left_out) = site.admit(Instant::now()) else { return };
+    let Some(left_out) = site.admit(line::since_boot()) else { return };
     let text = line::format(level, SystemTime::now(), line::thread_id(), file, line_number, message, left_out);
-    // There is nowhere to report a failure of the log itself.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    line::write(&text);
 }
 
 /// What a panic said, for a line that tells of it.

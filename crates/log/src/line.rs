@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-use std::{
-    fmt::{Arguments, Write as _},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::fmt::{Arguments, Write as _};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::io::retry_on_intr;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::Level;
 
@@ -44,6 +45,23 @@ pub(crate) fn format(
     }
     text.push('\n');
     text
+}
+
+/// Writes a line to standard error, by one call unless that takes only a part.
+pub(crate) fn write(text: &str) {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match retry_on_intr(|| rustix::io::write(rustix::stdio::stderr(), rest)) {
+            Ok(written @ 1..) => rest = &rest[written..],
+            // There is nowhere to report a failure of the log itself.
+            _ => return,
+        }
+    }
+}
+
+/// The time on a clock that never goes back.
+pub(crate) fn since_boot() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }
 
 /// The kernel's id of the calling thread.
