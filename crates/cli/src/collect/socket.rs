@@ -11,8 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use rustix::fs::Mode;
-use rustix::process::{geteuid, umask};
+use rustix::fs::{Mode, fchmod};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::geteuid;
 
 /// A socket at a path, which is removed when this goes.
 #[derive(Debug)]
@@ -24,13 +25,15 @@ pub(crate) struct Socket {
 /// How long one client may take to be told.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Clients that may wait for their turn.
+const WAITING: i32 = 128;
+
 /// The most a status may be.
 const LARGEST: u64 = 64 << 20;
 
 impl Socket {
     /// Makes the socket, for its user alone, in place of one a process of his has left. From then on a thread answers
-    /// with what `status` returns. To be called while there are no other threads, since files they made would be private,
-    /// too.
+    /// with what `status` returns.
     ///
     /// # Errors
     /// If it cannot be made, or there is something else of that name.
@@ -75,15 +78,13 @@ pub(crate) fn ask(path: &Path) -> anyhow::Result<String> {
 }
 
 fn bind(path: &Path) -> anyhow::Result<UnixListener> {
-    let before = umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
-    let bound = UnixListener::bind(path).or_else(|error| match error.kind() {
+    let bound = listen(path).or_else(|error| match error.kind() {
         io::ErrorKind::AddrInUse if is_stale(path) => {
             fs::remove_file(path)?;
-            UnixListener::bind(path)
+            listen(path)
         }
         _ => Err(error),
     });
-    umask(before);
     match bound {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => bail!(
             "{} is there already, and is no socket that a process of this user has left: expected a free path",
@@ -91,6 +92,17 @@ fn bind(path: &Path) -> anyhow::Result<UnixListener> {
         ),
         bound => bound.with_context(|| format!("cannot make the socket {}", path.display())),
     }
+}
+
+/// A listener to which only its user may connect, from its first moment.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // The file is made with the mode of the socket. (The process's umask would be that of other threads' files, too.)
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    net::bind(&socket, &address)?;
+    net::listen(&socket, WAITING)?;
+    Ok(socket.into())
 }
 
 /// Whether it is a socket of ours at which nobody answers.
