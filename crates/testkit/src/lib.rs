@@ -20,7 +20,7 @@ pub use authority::{Authority, Identity};
 pub use build::{artifact, compile_cpp, outside_cargo, plugin, preload, workspace_root};
 pub use machine::{Missing, NIXL_RELEASES, command, nixl_release, prometheus, require};
 pub use nats::{NATS_PACKAGES, Nats};
-pub use postgres::Postgres;
+pub use postgres::{Pooler, Postgres};
 pub use program::{copy_program, nixl_reader};
 pub use python::python;
 pub use schema::{check_schema, event_schema};

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::Missing;
+use crate::{Missing, machine};
 
 /// Debian's place for the programs of each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -63,20 +63,20 @@ impl Postgres {
         let missing = || Missing::new(format!("PostgreSQL in {VERSIONS}"), "Debian package postgresql");
         let programs = programs().ok_or_else(missing)?;
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+        let port = free_port();
         let server = Self { folder, programs, port, server: Mutex::new(None) };
         server.give_away(server.folder.path());
         let mut initdb = server.command("initdb");
         initdb.args(["--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C", "--username=postgres", "-D"]);
         run(initdb.arg(server.data()));
-        server.write("pg_hba.conf", HBA);
+        server.write(&server.data().join("pg_hba.conf"), HBA);
         let mut lines = fs::read_to_string(server.data().join("postgresql.conf")).expect("initdb writes it");
         lines += &format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\n",
             server.socket_directory().display()
         );
         lines.extend(configuration.iter().map(|line| format!("{line}\n")));
-        server.write("postgresql.conf", &lines);
+        server.write(&server.data().join("postgresql.conf"), &lines);
         server.start_again();
         server.psql("postgres", "CREATE ROLE certified; CREATE ROLE plain");
         Ok(server)
@@ -139,7 +139,7 @@ impl Postgres {
     /// If the server does not take them.
     pub fn use_certificate(&self, certificate: &str, key: &str, clients: &str) {
         for (name, pem) in [("server.crt", certificate), ("server.key", key), ("clients.crt", clients)] {
-            self.write(name, pem);
+            self.write(&self.data().join(name), pem);
         }
         self.psql("postgres", "ALTER SYSTEM SET ssl_ca_file = 'clients.crt'");
         self.psql("postgres", "ALTER SYSTEM SET ssl = on");
@@ -209,6 +209,39 @@ impl Postgres {
         panic!("PostgreSQL does not start:\n{}", self.log());
     }
 
+    /// A PgBouncer before it, with at most so many connections for each role, which it gives away for a `transaction` or for a
+    /// `session`. Who connects is asked for the password that is given here for the role.
+    ///
+    /// # Errors
+    /// If PgBouncer is not installed.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn pooler(&self, mode: &str, connections: usize, (role, password): (&str, &str)) -> Result<Pooler, Missing> {
+        let (program, libraries) = machine::pgbouncer()?;
+        let (port, folder) = (free_port(), tempfile::tempdir().expect("a temporary folder"));
+        self.give_away(folder.path());
+        let [user_list, ini, log] = ["users.txt", "pgbouncer.ini", "log"].map(|name| folder.path().join(name));
+        let users = format!("\"{role}\" \"{}\"\n", password.replace('"', "\"\""));
+        let configuration = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = md5\nauth_file = {}\npool_mode = {mode}\ndefault_pool_size = {connections}\n",
+            self.port,
+            user_list.display()
+        );
+        self.write(&user_list, &users);
+        self.write(&ini, &configuration);
+        let mut command = self.as_somebody(&program);
+        command.arg(ini).env("LD_LIBRARY_PATH", libraries).stderr(File::create(&log).expect("the folder is writable"));
+        let mut pooler = Pooler { _folder: folder, port, child: command.spawn().expect("PgBouncer runs") };
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let has_ended = pooler.child.try_wait().expect("a child").is_some();
+            assert!(!has_ended, "PgBouncer does not start:\n{}", fs::read_to_string(&log).unwrap_or_default());
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(pooler)
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
@@ -222,12 +255,11 @@ impl Postgres {
         self.folder.path().join("log")
     }
 
-    /// Writes a file of the cluster, which only the server may read.
-    fn write(&self, name: &str, text: &str) {
-        let path = self.data().join(name);
-        fs::write(&path, text).expect("the folder is writable");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
-        self.give_away(&path);
+    /// Writes a file which only the server may read.
+    fn write(&self, path: &Path, text: &str) {
+        fs::write(path, text).expect("the folder is writable");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+        self.give_away(path);
     }
 
     /// To whom the server runs as.
@@ -239,7 +271,10 @@ impl Postgres {
 
     /// One of its programs, run by somebody who is not root.
     fn command(&self, program: &str) -> Command {
-        let program = self.programs.join(program);
+        self.as_somebody(&self.programs.join(program))
+    }
+
+    fn as_somebody(&self, program: &Path) -> Command {
         let mut command = if is_root() {
             let mut command = Command::new("setpriv");
             command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]).arg(program);
@@ -249,6 +284,31 @@ impl Postgres {
         };
         command.current_dir(self.folder.path()).env("LC_ALL", "C");
         command
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+}
+
+/// See [`Postgres::pooler`]. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Pooler {
+    _folder: TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Pooler {
+    /// Its port on 127.0.0.1.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.child.kill().and_then(|()| self.child.wait());
     }
 }
 

@@ -5,6 +5,7 @@
 mod chaos;
 mod cuts;
 mod faults;
+mod pooler;
 mod queries;
 mod security;
 mod speed;
