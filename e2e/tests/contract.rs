@@ -97,7 +97,7 @@ fn threads() -> usize {
 
 /// A thread names itself, a moment after it was started.
 fn await_thread() {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while threads() == 0 && Instant::now() < deadline {
         std::thread::yield_now();
     }
@@ -265,7 +265,7 @@ fn fork_and_write() {
     let file = std::env::var_os("NIXL_TELEMETRY_SQLITE_FILE").unwrap();
     let folder = Path::new(&file).parent().unwrap();
     let until = |what: &str, so: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !so() {
             assert!(Instant::now() < deadline, "{what}");
         }

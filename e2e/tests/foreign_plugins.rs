@@ -210,7 +210,7 @@ fn misbehaving_in_our_host() {
     let recorder = collector.recorder();
     for _ in 0..3 {
         recorder.error(Status::Backend);
-        assert!(collector.flush(Duration::from_secs(10)));
+        assert!(collector.flush(Duration::from_secs(60)));
     }
     let counts = collector.close();
     assert_eq!(counts.produced, 3);
@@ -245,7 +245,7 @@ fn filling_a_disk() {
         for value in 0..100 {
             recorder.event(Kind::TX_BYTES, value);
         }
-        assert!(collector.flush(Duration::from_secs(10)));
+        assert!(collector.flush(Duration::from_secs(60)));
     }
     let counts = collector.close();
     let rows = fs::read_to_string("/mnt/events.csv").unwrap().lines().count() as u64 - 1;

@@ -149,7 +149,7 @@ fn agents() {
         for _ in 0..1000 {
             writer.recorder().transfer(sent(1));
         }
-        assert!(writer.flush(Duration::from_secs(10)));
+        assert!(writer.flush(Duration::from_secs(60)));
         bytes += 1000;
         wait_for(&server, "agent_tx_bytes_total", [("writer", bytes), ("reader", 0)]);
         wait_for(&server, "agent_tx_requests_num_total", [("writer", round * 1000 + 1), ("reader", 0)]);
@@ -157,7 +157,7 @@ fn agents() {
     let read = Transfer { direction: Direction::Read, bytes: 7, post_time_us: 2, transfer_time_us: 9_000_000 };
     reader.recorder().transfer(read);
     reader.recorder().error(Status::NotFound);
-    assert!(reader.flush(Duration::from_secs(10)));
+    assert!(reader.flush(Duration::from_secs(60)));
     wait_for(&server, "agent_rx_bytes_total", [("reader", 7), ("writer", 0)]);
     wait_for(&server, "agent_errors_total{status=\"not_found\"}", [("reader", 1), ("writer", 0)]);
     if native.is_some() {

@@ -97,7 +97,7 @@ impl Run {
             if let Some(page) = Page::get(self.port).filter(&is_so) {
                 return page;
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", Page::get(self.port));
+            assert!(start.elapsed() < Duration::from_secs(60), "{:?}", Page::get(self.port));
             sleep(Duration::from_millis(10));
         }
     }
@@ -187,7 +187,7 @@ fn rank() {
                 transfer_time_us: 40,
             });
         }
-        assert!(collector.flush(Duration::from_secs(10)));
+        assert!(collector.flush(Duration::from_secs(60)));
         println!("done");
     }
     let counts = collector.close();
@@ -205,7 +205,7 @@ fn owner_is_killed(test: &str, owner: Whose, other: Whose) {
     let (start, mut transfers) = (Instant::now(), 5);
     // NIXL's own stands for election only when it has events.
     while other == Whose::Nixls && Page::get(run.port).is_none() {
-        assert!(start.elapsed() < Duration::from_secs(20), "nobody serves");
+        assert!(start.elapsed() < Duration::from_secs(60), "nobody serves");
         two.transfer(1);
         transfers += 1;
     }

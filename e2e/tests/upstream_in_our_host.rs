@@ -78,11 +78,11 @@ fn collect() {
         recorder.transfer(Transfer { direction, bytes, post_time_us: 3, transfer_time_us: 40 });
         if bytes % 100 == 0 {
             // Stay below the buffer: here nothing is to be dropped.
-            assert!(collector.flush(Duration::from_secs(10)));
+            assert!(collector.flush(Duration::from_secs(60)));
         }
     }
     recorder.error(Status::NotFound);
-    assert!(collector.flush(Duration::from_secs(10)));
+    assert!(collector.flush(Duration::from_secs(60)));
 
     let metrics = scrape(port);
     let (tx, rx): (u64, u64) = ((1..=1000).filter(|n| n % 4 != 0).sum(), (1..=1000).filter(|n| n % 4 == 0).sum());
@@ -118,7 +118,7 @@ fn collect() {
 
 fn scrape(port: u16) -> String {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).unwrap();

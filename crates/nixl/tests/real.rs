@@ -125,7 +125,7 @@ mod scenario {
     /// How many there are, so that a release on which none ran does not pass.
     pub(crate) const COUNT: usize = 13;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     fn found() -> Found {
         let folder = std::env::var_os(super::RELEASE).expect("started by one of the tests release_*");

@@ -14,7 +14,7 @@ use nixl_telemetry_event::Kind;
 use nixl_telemetry_nixl::{AgentConfig, Library, Operation, Progress, UCX_MEMORY, find};
 use serde_json::json;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();

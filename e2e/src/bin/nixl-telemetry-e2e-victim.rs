@@ -15,7 +15,7 @@ use nixl_telemetry_nixl::{
     Agent, AgentConfig, Backend, Error, Library, Operation, Progress, Region, Transfer, UCX_MEMORY, find,
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A mistake is made after so many writes.
 const MISTAKE: u64 = 50;
 /// Between two registrations, which are slow and not what this is about.

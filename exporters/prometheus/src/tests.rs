@@ -33,7 +33,7 @@ fn get(port: u16, target: &str) -> Option<String> {
 }
 
 fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         match what() {
             Some(found) => return found,

@@ -177,6 +177,6 @@ mod tests {
         let _silent = UnixStream::connect(&path).unwrap();
         let begun = Instant::now();
         assert_eq!(ask(&path).unwrap().len(), 4 << 20);
-        assert!(begun.elapsed() < 4 * PATIENCE);
+        assert!(begun.elapsed() < 30 * PATIENCE);
     }
 }

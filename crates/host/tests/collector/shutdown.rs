@@ -16,12 +16,12 @@ const SLACK: Duration = Duration::from_secs(20);
 
 #[test]
 fn closing_exports_everything_without_waiting_for_the_interval() {
-    let (collector, sink) = recording(&[("NIXL_TELEMETRY_RUN_INTERVAL", "10000")]);
+    let (collector, sink) = recording(&[("NIXL_TELEMETRY_RUN_INTERVAL", "100000")]);
     let recorder = collector.recorder();
     (0..50).for_each(|_| recorder.event(Kind::ERR_BACKEND, 1));
     let start = Instant::now();
     let counts = collector.close();
-    assert!(start.elapsed() < Duration::from_secs(9));
+    assert!(start.elapsed() < Duration::from_secs(60));
     check_settled(&counts);
     assert_eq!(counts.drops(), []);
     assert_eq!(pairs(&sink.events()), [(10, 1); 50]);

@@ -16,7 +16,7 @@ use nixl_telemetry_scrape::{Format, ListenError, Options, Refused, Request, Role
 use rustls::{ClientConnection, StreamOwned};
 
 /// What hangs is a failure, not a wait for ever.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Shows what the query asks for: `size=N`, that many bytes; `panic`; `status=N`, a refusal. Otherwise the format.
 #[derive(Clone)]

@@ -167,7 +167,7 @@ impl Control {
     }
 
     fn wait(&self, condition: impl Fn(&Told) -> bool) {
-        let timeout = Duration::from_secs(20);
+        let timeout = Duration::from_secs(60);
         let waited = self.0.1.wait_timeout_while(self.told(), timeout, |told| !condition(told)).unwrap();
         assert!(!waited.1.timed_out(), "it never came");
     }
@@ -226,7 +226,7 @@ impl Rig {
     }
 
     pub(super) fn until(&self, condition: impl Fn(QueueCounts) -> bool) {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(60);
         while !condition(self.counts()) {
             assert!(Instant::now() < until, "it never came: {:?}", self.counts());
             thread::sleep(Duration::from_millis(1));
@@ -236,7 +236,7 @@ impl Rig {
 
     /// Waits until a thread that was left behind has ended.
     pub(super) fn until_over(&self) {
-        assert!(self.queue.worker.end(Instant::now() + Duration::from_secs(20)));
+        assert!(self.queue.worker.end(Instant::now() + Duration::from_secs(60)));
     }
 
     pub(super) fn close(&mut self) -> Result<(), Error> {
