@@ -406,7 +406,7 @@ fn a_directory_that_may_not_be_written_is_told_of_once() {
 #[test]
 #[ignore = "run by a_directory_that_may_not_be_written_is_told_of_once"]
 fn write_where_nobody_can() {
-    let more = [("BATCH_TIMEOUT", "1"), ("SHUTDOWN_TIMEOUT", "200"), ("RETRY_MAX_INTERVAL", "10")];
+    let more = [("BATCH_TIMEOUT", "1"), ("SHUTDOWN_TIMEOUT", "4000")];
     let mut host = Host::open("a", &settings(Path::new("/sys"), &more)).unwrap();
     host.export(&[Event::new(Kind::TX_BYTES, 1)]);
     host.close();

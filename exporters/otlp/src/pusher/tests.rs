@@ -280,7 +280,12 @@ fn member(receiver: &Receiver, agent: &str, settings: &[(&str, &str)]) -> (Membe
 fn the_end_tells_what_is_lost() {
     let receiver = Receiver::start();
     receiver.expect([Reaction::Hang]);
-    let (mut membership, mut publisher) = member(&receiver, "a", &[("NIXL_TELEMETRY_OTLP_SHUTDOWN_TIMEOUT", "300")]);
+    let limits = [
+        ("NIXL_TELEMETRY_OTLP_SHUTDOWN_TIMEOUT", "300"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "3600000"),
+    ];
+    let (mut membership, mut publisher) = member(&receiver, "a", &limits);
     let mut tally = Tally::new(Arc::default());
     tally.fold(&Event::new(Kind::TX_BYTES, 1));
     tally.fold(&Event::new(Kind::TX_BYTES, 1));
@@ -289,7 +294,8 @@ fn the_end_tells_what_is_lost() {
         membership.leave().unwrap_err().to_string(),
         format!("2 events are lost: http://{}/v1/metrics has not accepted them", receiver.address())
     );
-    assert!(membership.pusher.worker.end(Instant::now()), "the request that hangs was cut, and the thread has ended");
+    let soon = Instant::now() + Duration::from_secs(60);
+    assert!(membership.pusher.worker.end(soon), "the request that hangs was cut, and the thread has ended");
     assert!(membership.leave().is_ok(), "once");
 }
 
