@@ -4,8 +4,8 @@
 //!
 //! The stamp of the n-th event is n modulo 2^32, and that event lies in slot n modulo the capacity: so a run of slots with
 //! stamps in order, each of them where it belongs, can have come about by nothing but our writer. A writer that begins
-//! starts at a multiple of the capacity nobody can foresee, so that a file that was begun anew is not taken for one that
-//! goes on.
+//! starts at a multiple of the capacity nobody can foresee, half of all numbers or more after those that the file had, so that
+//! a file that was begun anew is not taken for one that goes on.
 
 use nixl_telemetry_event::Layout;
 

@@ -195,18 +195,19 @@ impl Writer {
 
 impl Ring {
     fn make(path: &Path, options: Options, shape: Shape, save: &mut dyn FnMut(&Left<'_>)) -> Result<Self, CreateError> {
-        // Nobody can foresee where the numbers begin.
-        let next = RandomState::new().hash_one(path) & u64::from(u32::MAX) & !(shape.capacity - 1);
-        let (claim, words) = options.make(path, save, |file| Self::begin(file, shape, next))?;
+        let chance = RandomState::new().hash_one(path);
+        let (claim, (words, next)) = options.make(path, save, |file| Self::begin(file, shape, chance))?;
         Ok(Self { claim, words, next })
     }
 
-    /// Maps the file and makes it empty: the version last, before which no reader believes the rest.
+    /// Maps the file and makes it empty: the version last, before which no reader believes the rest. Returns the number of the
+    /// first event, too.
     ///
     /// The last slots have the numbers before the first, by which readers know that there are numbers.
-    fn begin(file: &File, shape: Shape, next: u64) -> io::Result<Words> {
+    fn begin(file: &File, shape: Shape, chance: u64) -> io::Result<(Words, u64)> {
         let words =
             Words::of_file(file, 0, usize::try_from(shape.size() / 8).map_err(|_| io::ErrorKind::OutOfMemory)?)?;
+        let next = Self::first_number(&words, shape, chance);
         let header = shape.header();
         let version = u64::from(header.version.cast_unsigned());
         words[VERSIONS].store(0, Release);
@@ -224,7 +225,18 @@ impl Ring {
             }
         }
         words[VERSIONS].store(version | version << 32, Release);
-        Ok(words)
+        Ok((words, next))
+    }
+
+    /// Where the numbers of a new writer begin: nobody can foresee it, and they are farther from those in the file than any
+    /// reader takes for events it has missed.
+    fn first_number(words: &Words, shape: Shape, chance: u64) -> u64 {
+        const FAR: u64 = 1 << 31;
+        let last = words[WRITE_POS].load(Relaxed).wrapping_sub(1) & (shape.capacity - 1);
+        let old = shape
+            .stamp()
+            .map_or(0, |stamp| words[SLOTS + index(last) * (shape.layout.size() / 8) + stamp / 8].load(Relaxed) >> 32);
+        (old + FAR + 2 * shape.capacity + chance % (FAR / 2)) & u64::from(u32::MAX) & !(shape.capacity - 1)
     }
 
     /// `encode` makes the words of an event, of which the upper half of the one with the stamp is zero.

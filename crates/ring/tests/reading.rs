@@ -284,6 +284,28 @@ fn a_writer_of_ours_begins_anew_in_the_same_file() {
     assert!(writer.check().unwrap());
 }
 
+/// However long a reader looks away it takes the one for the other by no chance.
+#[test]
+fn numbers_begin_far_from_those_before() {
+    let folder = tempfile::tempdir().unwrap();
+    // In the padding of a slot of 1.5.
+    let number = |path: &Path, slot: usize| {
+        let bytes = fs::read(path).unwrap();
+        u32::from_le_bytes(bytes[40 + 16 * slot + 4..][..4].try_into().unwrap())
+    };
+    let mut last = None;
+    for _ in 0..30 {
+        let mut writer = Writer::create(folder.path(), "a", options(8, Keep::Oldest)).unwrap();
+        assert_eq!(writer.push(&events(0..5)).written, 5);
+        let (first, newest) = (number(writer.path(), 0), number(writer.path(), 4));
+        assert_eq!((first % 8, newest - first), (0, 4));
+        if let Some(last) = last.replace(newest) {
+            let distance = first.wrapping_sub(last);
+            assert!((1 << 31..7 << 29).contains(&distance), "{distance}");
+        }
+    }
+}
+
 #[test]
 fn what_could_not_be_read_for_a_while_was_begun_anew_nevertheless() {
     let folder = tempfile::tempdir().unwrap();
