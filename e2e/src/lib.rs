@@ -81,12 +81,14 @@ impl Sandbox {
     /// # Panics
     /// If the driver cannot be started.
     pub fn drive(&self, driver: &Path, transfers: u64, linger_ms: u64, variables: &[(&str, &str)]) -> Output {
-        nixl_command(driver)
-            .arg(self.path())
-            .args([transfers.to_string(), linger_ms.to_string()])
-            .envs(variables.iter().copied())
-            .output()
-            .expect("the driver runs")
+        self.command(driver, transfers, linger_ms, variables).output().expect("the driver runs")
+    }
+
+    /// The command that [`drive`](Self::drive) runs.
+    pub fn command(&self, driver: &Path, transfers: u64, linger_ms: u64, variables: &[(&str, &str)]) -> Command {
+        let mut command = nixl_command(driver);
+        command.arg(self.path()).args([transfers.to_string(), linger_ms.to_string()]).envs(variables.iter().copied());
+        command
     }
 }
 
@@ -103,7 +105,7 @@ pub fn nixl_command(program: &Path) -> Command {
 }
 
 /// The driver on a release with our collector preloaded, which finds this exporter; the agents are destroyed as soon as they are
-/// done.
+/// done, and then have all the time they need.
 pub fn preloaded(driver: &Path, release: &Path, transfers: u64, exporter: &str) -> Command {
     let mut command = nixl_command(driver);
     command
@@ -112,7 +114,9 @@ pub fn preloaded(driver: &Path, release: &Path, transfers: u64, exporter: &str) 
         .env("LD_PRELOAD", testkit::preload())
         .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin(exporter).parent().expect("a file lies in a folder"))
         .env("NIXL_TELEMETRY_ENABLE", "y")
-        .env("NIXL_TELEMETRY_EXPORTER", exporter);
+        .env("NIXL_TELEMETRY_EXPORTER", exporter)
+        .env("NIXL_TELEMETRY_SHUTDOWN_TIMEOUT", "60000")
+        .env(format!("NIXL_TELEMETRY_{}_SHUTDOWN_TIMEOUT", exporter.to_uppercase()), "50000");
     command
 }
 

@@ -5,7 +5,8 @@
 use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
+    time::Duration,
 };
 
 use crate::Totals;
@@ -17,19 +18,11 @@ pub struct Page(String);
 /// A sample: the labels of a series, and its value as it is written.
 pub type Sample<'a> = (BTreeMap<&'a str, &'a str>, &'a str);
 
-/// A port of the loopback interface that was free a moment ago.
-///
-/// # Panics
-/// If there is none.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-    listener.local_addr().expect("it has an address").port()
-}
-
 impl Page {
     /// What `http://127.0.0.1:port/metrics` shows; `None` if nobody answers, or not with a page.
     pub fn get(port: u16) -> Option<Self> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

@@ -75,13 +75,11 @@ fn csv_holds_what_happened(version: &str, generation: Generation) {
         let path = files.path().join(format!("{agent}.csv"));
         let mut rows = csv::Reader::from_path(&path).unwrap();
         assert_eq!(rows.headers().unwrap(), vec!["timestamp_us", "category", "event_name", "value"]);
-        let mut last = started_us;
         for row in rows.records() {
             let row = row.unwrap();
             let (timestamp, value): (u64, u64) = (row[0].parse().unwrap(), row[3].parse().unwrap());
-            // Hosts that stamp events stamp those of a group apart, by a microsecond or two backwards at most.
-            assert!((last.saturating_sub(1000)..now_us()).contains(&timestamp), "{timestamp} after {last}");
-            last = timestamp;
+            // In no order: hosts that stamp events look at the clock before one thread waits for another.
+            assert!((started_us..now_us()).contains(&timestamp), "{timestamp} after {started_us}");
             let category = Kind::from_name(&row[2]).and_then(Kind::category).map(Category::code);
             assert_eq!(row[1].parse().ok(), category, "{row:?}");
             add(&mut seen, agent, &row[2], value);

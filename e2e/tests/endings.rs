@@ -38,6 +38,7 @@ impl Scene {
             .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())
             .env("NIXL_TELEMETRY_RUN_INTERVAL", "3600000")
             .env("NIXL_TELEMETRY_JOURNAL_DIR", folder.path())
+            .env("NIXL_TELEMETRY_SHUTDOWN_TIMEOUT", "60000")
             .envs(variables.iter().copied())
             .output()
             .expect("the program runs");
@@ -95,7 +96,7 @@ fn whoever_leaves_leaves_nothing_behind() {
 /// Whatever it interrupted: should that have been the allocator, the end takes its time, and the empty journal stays.
 #[test]
 fn whoever_leaves_in_a_signal_handler_leaves_no_event_behind() {
-    let scene = Scene::play("signal", &[("NIXL_TELEMETRY_SHUTDOWN_TIMEOUT", "500")]);
+    let scene = Scene::play("signal", &[("NIXL_TELEMETRY_SHUTDOWN_TIMEOUT", "5000")]);
     assert!(scene.output.status.success(), "{:?}", scene.output);
     assert_eq!(scene.transfers(), once(&[(1, 101)]));
     for journal in scene.journals() {

@@ -57,12 +57,10 @@ fn the_last_events_are_kept(version: &str) {
     assert!(!log.contains("exporter flight"), "{log}");
     let mut seen = Totals::new();
     for agent in expected.keys() {
-        let mut last_us = started_us;
         events(&folder.path().join(agent), |event| {
             let time_us = event.timestamp_us().unwrap();
-            // Hosts that stamp events stamp those of a group apart, by a microsecond or two backwards at most.
-            assert!((last_us.saturating_sub(1000)..now_us()).contains(&time_us), "{time_us} after {last_us}");
-            last_us = time_us;
+            // In no order: hosts that stamp events look at the clock before one thread waits for another.
+            assert!((started_us..now_us()).contains(&time_us), "{time_us} after {started_us}");
             add(&mut seen, agent, &event.name().to_string(), event.value());
         });
     }

@@ -7,7 +7,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     mem::MaybeUninit,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     ptr,
@@ -89,7 +89,7 @@ fn nobody_has_to_listen() {
     let Some(release) = testkit::require("otlp to nobody", testkit::nixl_release("1.5.1")) else { return };
     let sandbox = Sandbox::new(&release);
     sandbox.add_plugin(&testkit::plugin("otlp"));
-    let endpoint = format!("http://127.0.0.1:{}", free_ports()[0]);
+    let endpoint = format!("http://127.0.0.1:{}", testkit::free_port());
     let output = sandbox.drive(Path::new(DRIVER), TRANSFERS, LINGER_MS, &variables(&endpoint));
     let events: u64 = truth(&output).values().flat_map(BTreeMap::values).map(|(count, _)| count).sum();
     let log = String::from_utf8_lossy(&output.stderr);
@@ -160,7 +160,7 @@ fn fork_and_push() {
         let child = libc::fork();
         if child == 0 {
             // Ends the child by a signal, which the parent sees, should it wait for a thread it does not have.
-            libc::alarm(10);
+            libc::alarm(60);
             delete(exporter);
             let own = create();
             export(own, 100);
@@ -303,7 +303,7 @@ struct Rotel {
 impl Rotel {
     fn start(python: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let [http, grpc] = free_ports();
+        let [http, grpc] = [(); 2].map(|()| testkit::free_port());
         // Where the package has it.
         let find = "import os, rotel; print(os.path.join(os.path.dirname(rotel.__file__), 'rotel-agent'))";
         let found = Command::new(python).args(["-c", find]).output().unwrap();
@@ -370,12 +370,6 @@ fn shown(log: &str) -> Counted {
         }
     }
     counted
-}
-
-/// Ports nobody listens on at this moment.
-fn free_ports() -> [u16; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {

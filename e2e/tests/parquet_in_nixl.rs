@@ -48,6 +48,7 @@ fn nixl_1_5_1() {
             ("NIXL_TELEMETRY_EXPORTER", "parquet"),
             ("NIXL_TELEMETRY_PARQUET_DIR", folder.path().to_str().unwrap()),
             ("NIXL_TELEMETRY_PARQUET_SPOOL_DIR", spool.to_str().unwrap()),
+            ("NIXL_TELEMETRY_PARQUET_SHUTDOWN_TIMEOUT", "60000"),
         ];
         let output = sandbox.drive(Path::new(DRIVER), TRANSFERS, LINGER_MS, &[&variables, more].concat());
         let log = String::from_utf8_lossy(&output.stderr);

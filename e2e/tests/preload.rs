@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     os::unix::process::ExitStatusExt as _,
     path::Path,
     process::{Command, Output, Stdio},
@@ -29,6 +29,7 @@ fn command(release: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Co
         .args(arguments)
         .env("LD_PRELOAD", testkit::preload())
         .env("NIXL_TELEMETRY_PLUGIN_PATH", testkit::plugin("csv").parent().unwrap())
+        .env("NIXL_TELEMETRY_SHUTDOWN_TIMEOUT", "60000")
         .envs(variables.iter().copied());
     command
 }
@@ -130,7 +131,7 @@ fn prometheus_of_nixl_works_as_well() {
     let Some(release) = testkit::require("preload with prometheus", testkit::nixl_release("1.5.1")) else { return };
     let folder = tempfile::tempdir().unwrap();
     let files = folder.path().join("{agent}.csv");
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = testkit::free_port();
     let variables = [
         ("NIXL_TELEMETRY_ENABLE", "y"),
         ("NIXL_TELEMETRY_EXPORTER", "csv,prometheus"),

@@ -3,16 +3,17 @@
 //! One prometheus plugin, one file, in every release of NIXL: what it shows is what happened.
 
 use std::{
+    fs::{self, File},
     net::{Ipv4Addr, TcpListener},
     path::Path,
-    process::Output,
+    process::{Command, Output},
     thread,
     time::Duration,
 };
 
 use nixl_telemetry_e2e::{
     Sandbox, Totals, add, nixl_command,
-    page::{Page, as_metrics, free_port},
+    page::{Page, as_metrics},
     prometheus::{Prometheus, Sample},
     truth,
 };
@@ -68,6 +69,10 @@ fn sandbox(test: &str, version: &str) -> Option<Sandbox> {
 
 /// Runs the driver, and looks at the page as long as there is one; returns the last.
 fn drive(sandbox: &Sandbox, port: u16, variables: &[(&str, &str)]) -> (Output, Option<Page>) {
+    watch(port, command(sandbox, port, variables))
+}
+
+fn command(sandbox: &Sandbox, port: u16, variables: &[(&str, &str)]) -> Command {
     let port_text = port.to_string();
     let base = [
         ("NIXL_TELEMETRY_ENABLE", "y"),
@@ -75,9 +80,12 @@ fn drive(sandbox: &Sandbox, port: u16, variables: &[(&str, &str)]) -> (Output, O
         ("NIXL_TELEMETRY_PROMETHEUS_LOCAL", "y"),
         ("NIXL_TELEMETRY_PROMETHEUS_PORT", port_text.as_str()),
     ];
-    let variables = [&base, variables].concat();
+    sandbox.command(Path::new(DRIVER), TRANSFERS, LINGER_MS, &[&base, variables].concat())
+}
+
+fn watch(port: u16, mut command: Command) -> (Output, Option<Page>) {
     thread::scope(|scope| {
-        let run = scope.spawn(|| sandbox.drive(Path::new(DRIVER), TRANSFERS, LINGER_MS, &variables));
+        let run = scope.spawn(move || command.output().expect("the driver runs"));
         let mut last = None;
         while !run.is_finished() {
             // Both agents: towards the end one of them is gone already.
@@ -91,7 +99,8 @@ fn drive(sandbox: &Sandbox, port: u16, variables: &[(&str, &str)]) -> (Output, O
 
 fn the_page_shows_what_happened(version: &str) {
     let Some(sandbox) = sandbox(&format!("prometheus in NIXL {version}"), version) else { return };
-    let (output, page) = drive(&sandbox, free_port(), &[("NIXL_TELEMETRY_LABELS", "rank=$RANK"), ("RANK", "5")]);
+    let (output, page) =
+        drive(&sandbox, testkit::free_port(), &[("NIXL_TELEMETRY_LABELS", "rank=$RANK"), ("RANK", "5")]);
     let (expected, page) = (truth(&output), page.expect("there is a page"));
     assert_eq!(page.totals(), as_metrics(&expected), "NIXL {version}");
     // Every event was taken, and is accounted for.
@@ -110,7 +119,7 @@ fn prometheus_has_what_happened() {
     let test = "a Prometheus that scrapes NIXL 1.5.1";
     let Some(sandbox) = sandbox(test, "1.5.1") else { return };
     let Some(program) = testkit::require(test, testkit::prometheus("prometheus")) else { return };
-    let port = free_port();
+    let port = testkit::free_port();
     let server = Prometheus::start(
         &program,
         &format!(
@@ -152,19 +161,27 @@ fn a_port_that_is_taken_costs_nothing() {
         let Some(sandbox) = sandbox(&format!("a port that is taken in NIXL {version}"), version) else { return };
         let stranger = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = stranger.local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let log_path = folder.path().join("log");
+        let log = || fs::read_to_string(&log_path).unwrap();
+        let mut command = command(&sandbox, port, &[]);
+        command.stderr(File::create(&log_path).unwrap());
         let (output, page) = thread::scope(|scope| {
-            // It goes while the agents are at work, or idle afterwards.
-            scope.spawn(move || {
-                let (mut client, _) = stranger.accept().unwrap();
-                thread::sleep(Duration::from_millis(500));
-                // The first scrape came to a stranger, and hears nothing from it.
-                let _ = std::io::Write::flush(&mut client);
+            // It goes when it was in the way, while the agents are at work, or idle afterwards.
+            scope.spawn(|| {
+                stranger.set_nonblocking(true).unwrap();
+                while !log().contains("exporter prometheus: ") {
+                    // Whoever comes hears nothing.
+                    drop(stranger.accept());
+                    thread::sleep(Duration::from_millis(1));
+                }
+                drop(stranger);
             });
-            drive(&sandbox, port, &[])
+            watch(port, command)
         });
         let (expected, page) = (truth(&output), page.expect("there is a page in the end"));
         assert_eq!(page.totals(), as_metrics(&expected), "NIXL {version}");
-        let log = String::from_utf8_lossy(&output.stderr);
+        let log = log();
         let said: Vec<&str> = log.lines().filter(|line| line.contains("exporter prometheus: ")).collect();
         let [taken, served] = said[..] else { panic!("{log}") };
         assert!(taken.contains(&format!("127.0.0.1:{port}")), "{taken}");
@@ -180,14 +197,14 @@ fn a_port_that_is_taken_costs_nothing() {
 fn a_bad_setting_costs_no_agent() {
     let Some(sandbox) = sandbox("prometheus with bad settings in NIXL 1.5.1", "1.5.1") else { return };
     let wrong = ("NIXL_TELEMETRY_HISTOGRAM_BUCKETS_US", "10,5");
-    let (output, page) = drive(&sandbox, free_port(), &[wrong]);
+    let (output, page) = drive(&sandbox, testkit::free_port(), &[wrong]);
     assert!(!truth(&output).is_empty() && page.is_none());
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(
         log.contains("NIXL_TELEMETRY_HISTOGRAM_BUCKETS_US is \"10,5\" (environment): expected rising numbers"),
         "{log}"
     );
-    let (output, _) = drive(&sandbox, free_port(), &[wrong, ("NIXL_TELEMETRY_ON_ERROR", "fail")]);
+    let (output, _) = drive(&sandbox, testkit::free_port(), &[wrong, ("NIXL_TELEMETRY_ON_ERROR", "fail")]);
     assert!(!output.status.success());
 }
 
@@ -196,7 +213,7 @@ fn a_bad_setting_costs_no_agent() {
 fn nixl_0_9_0_registers_through_python() {
     let Some(sandbox) = sandbox("prometheus in NIXL 0.9.0", "0.9.0") else { return };
     let stubs = sandbox.path().parent().unwrap().join("stubs");
-    let port = free_port();
+    let port = testkit::free_port();
     let mut agent = nixl_command(Path::new("python3"))
         .arg(testkit::workspace_root().join("e2e/python_agent.py"))
         .args(["--name", "agentA", "--register", "4096", "--register", "70000", "--linger", "1.5"])

@@ -11,12 +11,7 @@ use std::{
     time::Duration,
 };
 
-use nixl_telemetry_e2e::{
-    dashboards::panels,
-    page::{Page, free_port},
-    prometheus::Prometheus,
-    run_apart,
-};
+use nixl_telemetry_e2e::{dashboards::panels, page::Page, prometheus::Prometheus, run_apart};
 use nixl_telemetry_event::Status;
 use nixl_telemetry_host::{Collector, Direction, Transfer};
 use nixl_telemetry_loader::SearchPath;
@@ -97,7 +92,7 @@ fn scraped(test: &str, plugins: &Path, web_config: &str, job: &str, variables: &
     let folder = tempfile::tempdir().unwrap();
     let web = folder.path().join("web.yml");
     fs::write(&web, web_config).unwrap();
-    let port = free_port().to_string();
+    let port = testkit::free_port().to_string();
     let own = [
         ("PROMETHEUS", program.as_path()),
         ("JOB", Path::new(job)),
@@ -179,8 +174,14 @@ fn agents() {
     }
     if refused.is_some() {
         server.wait_for("up{job=\"refused\"}", |samples| samples.len() == 1 && samples[0].value == 0.0);
-        let down: Vec<_> = server.targets().into_iter().filter(|target| target.health == "down").collect();
-        assert!(down.len() == 1 && down[0].error.contains(&variable("BECAUSE")), "{down:?}");
+        let because = variable("BECAUSE");
+        server.wait_until(
+            |server| {
+                let down: Vec<_> = server.targets().into_iter().filter(|target| target.health == "down").collect();
+                down.len() == 1 && down[0].error.contains(&because)
+            },
+            |_| format!("one is down: {because}"),
+        );
     }
 
     drop((writer, reader));
@@ -209,8 +210,8 @@ fn native_histograms(server: &Prometheus) {
     wait_for(server, "histogram_sum(agent_xfer_time_us)", [("reader", 9_000_000), ("writer", 120_040)]);
     for quantile in ["0.01", "0.5", "0.99"] {
         // All took 40 us; no bound had to be set for that.
-        let found = server.query(&format!("histogram_quantile({quantile}, agent_xfer_time_us{{agent_name='writer'}})"));
-        assert!(found.len() == 1 && (37.0..43.0).contains(&found[0].value), "{quantile}: {found:?}");
+        let expression = format!("histogram_quantile({quantile}, agent_xfer_time_us{{agent_name='writer'}})");
+        server.wait_for(&expression, |found| found.len() == 1 && (37.0..43.0).contains(&found[0].value));
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use nixl_telemetry_e2e::{
     Sandbox, nixl_command,
-    page::{Page, as_metrics, free_port},
+    page::{Page, as_metrics},
     run_apart, truth,
 };
 use nixl_telemetry_host::{Collector, Direction, Transfer};
@@ -56,7 +56,7 @@ struct Rank {
 impl Run {
     fn new(test: &str) -> Option<Self> {
         let release = testkit::require(test, testkit::nixl_release("1.5.1"))?;
-        Some(Self { release, folder: tempfile::tempdir().unwrap(), port: free_port() })
+        Some(Self { release, folder: tempfile::tempdir().unwrap(), port: testkit::free_port() })
     }
 
     fn variables(&self) -> [(&'static str, String); 5] {
@@ -352,7 +352,7 @@ fn ranks_that_disagree_about_the_port_are_told() {
     let Some(run) = Run::new("our prometheus_mp with two ports") else { return };
     let one = run.start(Whose::Ours, 1);
     run.wait_for(&[(one.pid(), 1)]);
-    let other = Run { port: free_port(), ..run };
+    let other = Run { port: testkit::free_port(), ..run };
     let mut variables: Vec<_> = other.variables().iter().map(|(name, value)| (*name, PathBuf::from(value))).collect();
     variables.push(("RANK_PLUGINS", testkit::plugin("prometheus_mp").parent().unwrap().to_owned()));
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_path())).collect();

@@ -98,8 +98,6 @@ fn preloaded_into_nixl_1_5_1() {
     let file = folder.path().join("events.db");
     let output = preloaded(Path::new(DRIVER), &release, TRANSFERS, "sqlite")
         .env("NIXL_TELEMETRY_SQLITE_FILE", &file)
-        .env("NIXL_TELEMETRY_SHUTDOWN_TIMEOUT", "60000")
-        .env("NIXL_TELEMETRY_SQLITE_SHUTDOWN_TIMEOUT", "50000")
         .output()
         .unwrap();
     let expected = truth(&output);

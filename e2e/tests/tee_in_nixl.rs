@@ -13,7 +13,7 @@ use std::{
 
 use nixl_telemetry_e2e::{
     Sandbox, Totals, add, count_rows, csv_totals, nixl_command,
-    page::{Page, as_metrics, free_port},
+    page::{Page, as_metrics},
     read_rows, run_apart, truth,
 };
 use nixl_telemetry_event::{Kind, Status};
@@ -55,13 +55,13 @@ impl Run {
         let bad = bad_plugins();
         let folders = folders.iter().copied().chain(bad.iter().map(|plugin| plugin.parent().unwrap()));
         let path = env::join_paths(folders).unwrap().into_string().unwrap();
-        let (files, port) = (tempfile::tempdir().unwrap(), free_port());
+        let (files, port) = (tempfile::tempdir().unwrap(), testkit::free_port());
         let (file, port_text) = (files.path().join("{agent}.csv"), port.to_string());
         let variables = [
             ("NIXL_TELEMETRY_ENABLE", "y"),
             ("NIXL_TELEMETRY_EXPORTER", "tee"),
             ("NIXL_TELEMETRY_TEE", TEE),
-            ("NIXL_TELEMETRY_TEE_SHUTDOWN_TIMEOUT", "1000"),
+            ("NIXL_TELEMETRY_TEE_SHUTDOWN_TIMEOUT", "5000"),
             ("NIXL_TELEMETRY_PLUGIN_PATH", path.as_str()),
             ("NIXL_TELEMETRY_MISBEHAVE", "export"),
             ("NIXL_TELEMETRY_CSV_FILE", file.to_str().unwrap()),
@@ -255,7 +255,7 @@ fn a_stripped_plugin_that_writes_at_the_end_of_batches_in_nixl_1_5_1() {
 fn a_tee_in_a_tee_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(testkit::plugin("tee"), folder.path().join(nixl_telemetry_loader::file_name("fanout"))).unwrap();
-    let log = run_in_our_collector("one_event", "fanout,csv", folder.path());
+    let log = run_in_our_collector("one_event", "fanout,csv", "8192", folder.path());
     assert_eq!(
         log.matches("it is a tee, which would open itself again: expected another exporter").count(),
         1,
@@ -282,16 +282,18 @@ fn preloaded_into_nixl_1_5_1() {
 }
 
 /// Runs an ignored test below with these exporters behind a tee in our collector, and returns what it logged.
-fn run_in_our_collector(test: &str, tee: &str, folder: &Path) -> String {
+fn run_in_our_collector(test: &str, tee: &str, queue_size: &str, folder: &Path) -> String {
     for (exporter, name) in [("tee", "tee"), ("csv", "csv"), ("prometheus", "prometheus"), ("prometheus", "sums")] {
         fs::copy(testkit::plugin(exporter), folder.join(nixl_telemetry_loader::file_name(name))).unwrap();
     }
-    let (file, port) = (folder.join("events.csv"), free_port().to_string());
+    let (file, port) = (folder.join("events.csv"), testkit::free_port().to_string());
     let variables = [
         ("NIXL_TELEMETRY_PLUGIN_PATH", folder),
         ("NIXL_TELEMETRY_TEE", Path::new(tee)),
-        ("NIXL_TELEMETRY_TEE_QUEUE_SIZE", Path::new("8192")),
-        ("NIXL_TELEMETRY_TEE_SHUTDOWN_TIMEOUT", Path::new("1000")),
+        ("NIXL_TELEMETRY_TEE_QUEUE_SIZE", Path::new(queue_size)),
+        ("NIXL_TELEMETRY_TEE_QUEUE_BYTES", Path::new("1073741824")),
+        ("NIXL_TELEMETRY_TEE_SHUTDOWN_TIMEOUT", Path::new("5000")),
+        ("NIXL_TELEMETRY_SHUTDOWN_TIMEOUT", Path::new("60000")),
         ("NIXL_TELEMETRY_CSV_FILE", &file),
         ("NIXL_TELEMETRY_PROMETHEUS_LOCAL", Path::new("y")),
         ("NIXL_TELEMETRY_PROMETHEUS_PORT", Path::new(&port)),
@@ -313,7 +315,8 @@ fn our_collector(buffer_size: &str) -> Collector {
 #[test]
 fn sums_are_exact_behind_a_tee() {
     let folder = tempfile::tempdir().unwrap();
-    run_in_our_collector("more_than_there_is_room_for", "prometheus,csv", folder.path());
+    // Room for all of them in the queues, however seldom their threads have their turn.
+    run_in_our_collector("more_than_there_is_room_for", "prometheus,csv", "4000000", folder.path());
     // csv takes none: the rows that there are, and the number of those that there are not.
     let (mut rows, mut dropped) = (0, 0);
     read_rows(&folder.path().join("events.csv"), |row| match row.event {
@@ -351,7 +354,7 @@ fn a_full_queue_costs_the_one_whose_it_is() {
     let plugins = bad_plugins();
     let hangs = plugins.iter().find(|plugin| plugin.ends_with("libtelemetry_exporter_hangs.so")).unwrap();
     fs::copy(hangs, folder.path().join("libtelemetry_exporter_hangs.so")).unwrap();
-    let log = run_in_our_collector("one_batch_after_another", "hangs,csv", folder.path());
+    let log = run_in_our_collector("one_batch_after_another", "hangs,csv", "8192", folder.path());
     let full =
         "exporter hangs has no room for more than 8192 events (NIXL_TELEMETRY_TEE_QUEUE_SIZE): new events are dropped";
     assert_eq!(log.matches(full).count(), 1, "{log}");
@@ -386,7 +389,7 @@ fn one_batch_after_another() {
 #[test]
 fn a_rate_for_sums_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let log = run_in_our_collector("one_event", "sums@1/10,csv@1/10", folder.path());
+    let log = run_in_our_collector("one_event", "sums@1/10,csv@1/10", "8192", folder.path());
     let problem =
         "exporter sums is off, its events are dropped: it shows sums, which would be wrong of one of 10 transfers";
     assert!(log.contains(problem), "{log}");

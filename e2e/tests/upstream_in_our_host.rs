@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     path::Path,
     time::Duration,
 };
@@ -22,7 +22,7 @@ fn prometheus_and_csv(version: &str) {
     let Some(release) = testkit::require(&test, testkit::nixl_release(version)) else { return };
     let folder = tempfile::tempdir().unwrap();
     // A port that was free a moment ago; nothing else in these tests takes one twice.
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = testkit::free_port();
     let plugins = release.join(".nixl_cu12.mesonpy.libs/plugins");
     run_apart(
         "collect",

@@ -228,7 +228,7 @@ fn wait_until(mut condition: impl FnMut() -> bool) {
 #[test]
 fn an_exporter_that_hangs_does_not_hang_the_demo() {
     let scene = Scene::new();
-    let child = hanging(&scene, "NIXL_TELEMETRY_SHUTDOWN_TIMEOUT=100");
+    let child = hanging(&scene, "NIXL_TELEMETRY_SHUTDOWN_TIMEOUT=5000");
     ran(child.wait_with_output().unwrap()).ends(1).says(&["initiator, hang: shutdown_timeout ", " = 0 exported + "]);
 }
 

@@ -109,14 +109,16 @@ mod tests {
     fn whoever_listens_is_reached_and_who_does_not_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mut socket = connect("localhost", port, Duration::from_millis(20)).unwrap();
+        let mut socket = connect("localhost", port, Duration::from_secs(60)).unwrap();
+        assert_eq!(socket.read_timeout().unwrap(), Some(Duration::from_secs(60)));
         assert!(socket.nodelay().unwrap());
         let is_looked_after = sockopt::socket_keepalive(&socket).unwrap();
         let idle = sockopt::tcp_keepidle(&socket).unwrap();
         assert_eq!((is_looked_after, idle), (true, Duration::from_secs(20)));
         let every = sockopt::tcp_keepintvl(&socket).unwrap() * sockopt::tcp_keepcnt(&socket).unwrap();
         assert_eq!(idle + every, Duration::from_secs(35));
-        // It says nothing: the limit counts.
+        // It says nothing: a limit counts.
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let error = socket.read(&mut [0]).unwrap_err();
         assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{error}");
         drop(listener);

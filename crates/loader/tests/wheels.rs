@@ -13,6 +13,7 @@ use std::time::Duration;
 use common::{in_process_of_its_own, nixl_plugins};
 use nixl_telemetry_event::{Event, Kind, Layout};
 use nixl_telemetry_loader::{CreateError, Exported, Form, Plugin, SearchPath};
+use nixl_telemetry_testkit as testkit;
 
 const AGENT: &str = "agent \"7\"";
 
@@ -183,15 +184,10 @@ fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned()
 }
 
-/// A port nobody has at the moment.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
 /// Runs `body` with the plugin of this name, in a process whose Prometheus port is the one given to it.
 fn with_plugin(test: &str, release: &str, exporter: &str, more: &[(&str, String)], body: impl FnOnce(Plugin, u16)) {
     let Some(plugins) = nixl_plugins(release) else { return };
-    let port = free_port();
+    let port = testkit::free_port();
     let mut variables = vec![
         ("NIXL_TELEMETRY_PROMETHEUS_PORT", port.to_string()),
         ("NIXL_TELEMETRY_PROMETHEUS_LOCAL", "y".to_owned()),

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::{Missing, machine};
+use crate::{Missing, free_port, machine};
 
 /// Debian's place for the programs of each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -285,10 +285,6 @@ impl Postgres {
         command.current_dir(self.folder.path()).env("LC_ALL", "C");
         command
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 
 /// See [`Postgres::pooler`]. It is killed when this is dropped.

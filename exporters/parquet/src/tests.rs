@@ -445,7 +445,13 @@ fn a_full_disk_leaves_no_file() {
 fn write_more_than_fits() {
     let [data, spool] = ["TEST_DATA", "TEST_SPOOL"].map(|name| std::env::var(name).unwrap());
     // What is in the spool is smaller than what becomes of it: there is a dictionary for each row.
-    let more = [("SPOOL_DIR", spool.as_str()), ("ROW_GROUP_SIZE", "1"), ("SHUTDOWN_TIMEOUT", "2000")];
+    let more = [
+        ("SPOOL_DIR", spool.as_str()),
+        ("ROW_GROUP_SIZE", "1"),
+        // No attempt is worth waiting for at the end.
+        ("RETRY_INITIAL_INTERVAL", "600000"),
+        ("RETRY_MAX_INTERVAL", "600000"),
+    ];
     let mut host = Host::open("a", &settings(Path::new(&data), &more)).unwrap();
     host.export(&(0..3000).map(|value| Event::new(Kind::TX_BYTES, value).at(T)).collect::<Vec<_>>());
     assert_eq!(host.close().exported, 3000);

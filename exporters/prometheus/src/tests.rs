@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nixl_telemetry_sdk::{Agent, Event, Exporter as _, Kind, markdown_table, testing::TestHost};
+use nixl_telemetry_testkit as testkit;
 
 use super::*;
 
@@ -13,10 +14,6 @@ type Host = TestHost<Aggregated<Prometheus>>;
 
 /// The page is the process's, so that tests that serve one take turns.
 static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
 
 fn settings(port: u16, pairs: &[(&str, &str)]) -> Settings {
     let own = [("NIXL_TELEMETRY_PROMETHEUS_PORT", port.to_string()), ("NIXL_TELEMETRY_PROMETHEUS_LOCAL", "y".into())];
@@ -58,7 +55,7 @@ fn the_readme_has_the_settings_as_they_are() {
 #[test]
 fn agents_share_a_page() {
     let _turn = TURN.lock().unwrap();
-    let port = free_port();
+    let port = testkit::free_port();
     let hostname = Agent::new("any").hostname().to_owned();
     let settings = settings(port, &[("NIXL_TELEMETRY_LABELS", "rank=$RANK,zone=a"), ("RANK", "7")]);
     let mut first = Host::open("twin", &settings).unwrap();
@@ -114,7 +111,7 @@ fn a_port_that_is_taken_is_waited_for() {
 #[test]
 fn who_comes_while_the_last_one_goes_is_served_at_once() {
     let _turn = TURN.lock().unwrap();
-    let settings = settings(free_port(), &[]);
+    let settings = settings(testkit::free_port(), &[]);
     let port = settings.get(&endpoint::PORT).unwrap().value;
     let mut host = Host::open("a", &settings).unwrap();
     for round in 0..100 {
@@ -131,7 +128,7 @@ fn who_comes_while_the_last_one_goes_is_served_at_once() {
 #[test]
 fn names_can_be_left_out() {
     let _turn = TURN.lock().unwrap();
-    let port = free_port();
+    let port = testkit::free_port();
     let hidden = settings(port, &[("NIXL_TELEMETRY_AGENT_LABEL", "off")]);
     let hosts = ["a", "b"].map(|name| Host::open(name, &hidden).unwrap());
     let page = get(port, "/metrics").unwrap();
@@ -144,7 +141,7 @@ fn names_can_be_left_out() {
 #[test]
 fn a_query_is_refused() {
     let _turn = TURN.lock().unwrap();
-    let port = free_port();
+    let port = testkit::free_port();
     let host = Host::open("a", &settings(port, &[])).unwrap();
     let answer = get(port, "/metrics?aggregate=node").unwrap();
     assert!(
@@ -156,7 +153,7 @@ fn a_query_is_refused() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let port = free_port();
+    let port = testkit::free_port();
     for (name, value, message) in [
         ("NIXL_TELEMETRY_PROMETHEUS_PORT", "http", "NIXL_TELEMETRY_PROMETHEUS_PORT is \"http\""),
         ("NIXL_TELEMETRY_PROMETHEUS_LOCAL", "?", "NIXL_TELEMETRY_PROMETHEUS_LOCAL is \"?\""),

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use nixl_telemetry_sdk::testing::TestHost;
 use nixl_telemetry_sdk::{Event, Kind, markdown_table};
+use nixl_telemetry_testkit as testkit;
 use rustix::fs::{FlockOperation, flock};
 
 use super::*;
@@ -28,7 +29,7 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = testkit::free_port();
         Self { folder: tempfile::tempdir().unwrap(), port }
     }
 

@@ -120,7 +120,7 @@ fn none_costs_another_anything() {
     ];
     let bench = Bench::new(&plugins);
     let tee = "throws,throws_at_first,taken,hangs,hangs_at_first,hangs_at_last,missing,well,well_too";
-    let mut host = bench.open(tee, &[(OPEN_TIMEOUT.name(), "200"), (SHUTDOWN_TIMEOUT.name(), "1000")]).unwrap();
+    let mut host = bench.open(tee, &[(OPEN_TIMEOUT.name(), "200"), (SHUTDOWN_TIMEOUT.name(), "5000")]).unwrap();
     let events: Vec<_> = (0..2000).flat_map(transfer).collect();
     for batch in events.chunks(100) {
         host.export(batch);

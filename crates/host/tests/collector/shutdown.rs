@@ -119,6 +119,7 @@ fn neither_can_a_sink_that_hangs_when_it_is_destroyed() {
     let variables = [NEVER, ("NIXL_TELEMETRY_SHUTDOWN_TIMEOUT", "50")];
     let collector = builder(&variables).sink("stuck", Box::new(StuckAtItsEnd(stuck))).build().unwrap().unwrap();
     collector.recorder().memory_registered(1);
+    assert!(collector.flush(LONG));
     let start = Instant::now();
     let counts = collector.close();
     assert!(start.elapsed() < SLACK);

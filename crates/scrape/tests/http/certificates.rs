@@ -151,7 +151,7 @@ fn versions_suites_and_curves_are_those_allowed() {
 fn one_who_does_not_shake_hands_is_let_go() {
     let (authority, folder) = setting();
     let config = folder.write("web.yml", "tls_server_config: {cert_file: server.crt, key_file: server.key}");
-    let limits = Limits { head: Duration::from_millis(400), ..Limits::default() };
+    let limits = Limits { head: Duration::from_secs(3), ..Limits::default() };
     let (server, address) = serve(Options { limits, ..configured(&config) });
 
     let mut plain = Client::connect(address);

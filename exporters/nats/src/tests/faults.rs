@@ -85,8 +85,8 @@ fn a_server_that_hangs() {
     let Some(server) = server("hangs", JETSTREAM) else { return };
     api(&server.url(), "STREAM.CREATE.NIXL", &stream(json!({})));
     server.signal("STOP");
-    let short = [STREAM, ("CONNECT_TIMEOUT", "1000")];
-    heals(server, &short, "no answer within 1000 ms", |server| server.signal("CONT"));
+    let short = [STREAM, ("CONNECT_TIMEOUT", "5000")];
+    heals(server, &short, "no answer within 5000 ms", |server| server.signal("CONT"));
 }
 
 /// What was under way on the connection that was given up reaches the stream, besides what is sent again.
@@ -94,7 +94,7 @@ fn a_server_that_hangs() {
 fn a_server_that_hangs_while_it_is_sent_something() {
     let Some(server) = server("hangs under way", JETSTREAM) else { return };
     let short =
-        [("JETSTREAM", "true"), STREAM, ("CONNECT_TIMEOUT", "1000"), ("ACK_TIMEOUT", "1000"), ("MESSAGE_SIZE", "100")];
+        [("JETSTREAM", "true"), STREAM, ("CONNECT_TIMEOUT", "5000"), ("ACK_TIMEOUT", "5000"), ("MESSAGE_SIZE", "100")];
     let mut agent = Process::start(&server.url(), &short);
     agent.export(0..1000);
     agent.until("the first", |seen| seen.delivered == 1000);
@@ -103,7 +103,7 @@ fn a_server_that_hangs_while_it_is_sent_something() {
     agent.until_logged("it is tried again");
     server.signal("CONT");
     agent.until("everything", |seen| seen.delivered == 9000);
-    assert_once(&agent.close(), "no answer within 1000 ms");
+    assert_once(&agent.close(), "no answer within 5000 ms");
     assert_eq!(values(&stored(&server.url(), "NIXL")), (0..9000).collect::<Vec<_>>());
 }
 

@@ -98,7 +98,7 @@ fn one_that_falls_silent_is_left_behind() {
     // In the midst of the second batch.
     let fate = Fate { there: 34_000, back: usize::MAX, silence: Some(silence) };
     let url = database.url_through(doom_first(database.server.port(), fate));
-    let settings = [("URL", url.as_str()), ("TIMEOUT", "1500"), ("CONNECT_TIMEOUT", "1500")];
+    let settings = [("URL", url.as_str()), ("TIMEOUT", "5000"), ("CONNECT_TIMEOUT", "5000")];
     let mut victim = Victim::start(&database, &settings);
     victim.export(0..400);
     while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(400) {}

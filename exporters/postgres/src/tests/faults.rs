@@ -39,7 +39,7 @@ macro_rules! by_statements {
 /// Events before, meanwhile and after; told once, and once that it is over.
 fn is_waited_out(fault: &Fault) {
     let Some(database) = Database::shared(fault.database) else { return };
-    let mut victim = Victim::start(&database, &[fault.settings, &[("TIMEOUT", "300")]].concat());
+    let mut victim = Victim::start(&database, fault.settings);
     victim.export(0..1000);
     while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(1000) {}
     let child = (fault.breaks)(&database);
@@ -150,7 +150,7 @@ fn a_full_disk() {
 fn a_locked_table() {
     is_waited_out(&Fault {
         database: "locked",
-        settings: &[],
+        settings: &[("TIMEOUT", "2000")],
         breaks: |database| {
             let sql = "BEGIN; LOCK TABLE nixl_events; CREATE TABLE is_locked (); SELECT pg_sleep(600)";
             let child = database.server.psql_command("locked").args(["-c", sql]).stderr(Stdio::null()).spawn().unwrap();
