@@ -189,7 +189,9 @@ fn is_followed_while_it_runs(version: &str) {
     let tails = [tail("consumer", &["--consume"]), tail("one", &[]), tail("other", &[])];
     let output = nixl_command(Path::new(DRIVER))
         .arg(&release)
-        .args(["300", "600"])
+        // So that the first events come when all three have found the rings.
+        .env("NIXL_TELEMETRY_RUN_INTERVAL", "1000")
+        .args(["300", "3000"])
         .env("NIXL_TELEMETRY_ENABLE", "y")
         .env("NIXL_TELEMETRY_DIR", &rings)
         .output()

@@ -310,9 +310,10 @@ fn rings_go_and_come_again() {
     let scene = Scene::new();
     let mut running = scene.start(&["--consume", "--json"]);
     // Begun anew in place, by the next process of that name.
-    push(&mut scene.writer("a", NEW), 0..10);
-    scene.wait_for_values("a", 10);
-    thread::sleep(Duration::from_millis(50));
+    let mut writer = scene.writer("a", NEW);
+    push(&mut writer, 0..10);
+    until("them to be taken out", || writer.unread() == 0);
+    drop(writer);
     push(&mut scene.writer("a", NEW), 10..20);
     scene.wait_for_values("a", 20);
     // Replaced by one of another shape.

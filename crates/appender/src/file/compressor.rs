@@ -383,7 +383,7 @@ mod tests {
         flock(&other, FlockOperation::LockExclusive).unwrap();
         assert_eq!(run(&path, marker(|| {})), Job::RETRY);
         assert_eq!(files(&folder), expected(all));
-        drop(other);
+        flock(&other, FlockOperation::Unlock).unwrap();
         assert_eq!(run(&path, marker(|| {})), Duration::MAX);
         assert_eq!(files(&folder), expected([("x", ""), ("x.1.packed", "text\n")]));
     }

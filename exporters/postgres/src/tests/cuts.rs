@@ -101,13 +101,13 @@ fn one_that_falls_silent_is_left_behind() {
     let settings = [("URL", url.as_str()), ("TIMEOUT", "5000"), ("CONNECT_TIMEOUT", "5000")];
     let mut victim = Victim::start(&database, &settings);
     victim.export(0..400);
-    while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(400) {}
+    database.has(400);
     victim.export(400..800);
     let processes = |count| {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'silent'";
-        while database.psql(sql) != count {}
+        until(|| database.psql(sql) == count);
     };
-    while database.sums() != sums_to(800) {}
+    database.has(800);
     processes("2");
     drop(resume);
     processes("1");

@@ -41,7 +41,7 @@ fn is_waited_out(fault: &Fault) {
     let Some(database) = Database::shared(fault.database) else { return };
     let mut victim = Victim::start(&database, fault.settings);
     victim.export(0..1000);
-    while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(1000) {}
+    database.has(1000);
     let child = (fault.breaks)(&database);
     victim.export(1000..3000);
     victim.wait_for("it is tried again");
@@ -156,7 +156,7 @@ fn a_locked_table() {
             let child = database.server.psql_command("locked").args(["-c", sql]).stderr(Stdio::null()).spawn().unwrap();
             let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
                          AND relation = 'nixl_events'::regclass";
-            while database.psql(locks) != "1" {}
+            until(|| database.psql(locks) == "1");
             Some(child)
         },
         told: "canceling statement due to statement timeout (SQLSTATE 57014)",
@@ -172,7 +172,7 @@ fn what_the_server_never_takes_is_refused_and_the_rest_goes_on() {
     let Some(database) = Database::shared("refused") else { return };
     let mut victim = Victim::start(&database, &[]);
     victim.export(0..10);
-    while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(10) {}
+    database.has(10);
     database.psql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
          IF new.value = 15 THEN RAISE EXCEPTION 'not 15' USING ERRCODE = '22003'; END IF; RETURN new; END $$; \
@@ -244,7 +244,7 @@ fn a_server_that_is_down_then_up_then_restarted_then_killed() {
     database.server.stop();
     database.server.start_again();
     victim.export(1000..2000);
-    while database.sums() != sums_to(2000) {}
+    database.has(2000);
     database.server.kill();
     victim.export(2000..3000);
     victim.wait_for("cannot connect: Connection refused");
@@ -264,15 +264,17 @@ fn who_comes_second_waits_and_finds_nothing_to_do() {
     let spool = [("SPOOL_DIR", folder.path().to_str().unwrap()), ("TIMEOUT", "60000")];
     let mut victim = Victim::start(&database, &spool);
     victim.export(0..10);
-    while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(10) {}
+    database.has(10);
     // What the victim copies waits for this lock; then the victim is gone, and its server process is not.
     let sql = "BEGIN; LOCK TABLE nixl_events; SELECT pg_sleep(600)";
     let mut locker = database.server.psql_command("second").args(["-c", sql]).stderr(Stdio::null()).spawn().unwrap();
     let waiting = |count: &str| {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'second' AND wait_event_type = 'Lock'";
-        while database.psql(sql) != count {}
+        until(|| database.psql(sql) == count);
     };
-    while database.psql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'nixl_events'::regclass") != "1" {}
+    until(|| {
+        database.psql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'nixl_events'::regclass") == "1"
+    });
     victim.export(10..500);
     waiting("1");
     victim.kill();
@@ -282,7 +284,7 @@ fn who_comes_second_waits_and_finds_nothing_to_do() {
     locker.wait().unwrap();
     heir.export(&events(500..600));
     assert_eq!(heir.close().exported, 100);
-    while database.sums()[0] < 600 {}
+    database.has(600);
     assert_eq!(database.sums(), sums_to(600));
     assert_eq!(database.psql("SELECT name, next_sequence FROM nixl_events_agents ORDER BY 1"), "heir|100\nvictim|500");
 }

@@ -35,8 +35,7 @@ fn refuses(database: &Database, pairs: &[(&str, &str)], told: &str) {
 fn goes(database: &Database, pairs: &[(&str, &str)]) -> bool {
     let mut host = database.open("a", pairs);
     host.export(&events(0..10));
-    let is_there = || !database.psql("SELECT to_regclass('nixl_events')").is_empty() && database.sums()[0] >= 10;
-    while !is_there() {}
+    database.has(10);
     let role =
         format!("SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = '{}'", database.name);
     let is_secure = database.psql(&role) == "t";

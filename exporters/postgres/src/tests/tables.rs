@@ -86,7 +86,7 @@ fn tables_that_are_dropped_are_made_again() {
     let Some(database) = Database::shared("dropped") else { return };
     let mut victim = Victim::start(&database, &[]);
     victim.export(0..10);
-    while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(10) {}
+    database.has(10);
     database.psql("DROP TABLE nixl_events, nixl_events_agents, nixl_events_kinds CASCADE");
     victim.export(10..20);
     victim.wait_for("relation \"nixl_events\" does not exist (SQLSTATE 42P01)");
@@ -101,7 +101,7 @@ fn tables_that_are_emptied_are_looked_at_again() {
     let Some(database) = Database::shared("emptied") else { return };
     let mut host = database.open("a", &[]);
     host.export(&events(0..10));
-    while database.psql("SELECT to_regclass('nixl_events')").is_empty() || database.sums() != sums_to(10) {}
+    database.has(10);
     database.psql(
         "TRUNCATE nixl_events, nixl_events_agents, nixl_events_kinds RESTART IDENTITY; \
          INSERT INTO nixl_events_agents (origin, name, hostname, pid, next_sequence) \
