@@ -62,6 +62,8 @@ impl Run {
             ("NIXL_TELEMETRY_EXPORTER", "tee"),
             ("NIXL_TELEMETRY_TEE", TEE),
             ("NIXL_TELEMETRY_TEE_SHUTDOWN_TIMEOUT", "5000"),
+            // Of our collector, where there is one.
+            ("NIXL_TELEMETRY_SHUTDOWN_TIMEOUT", "60000"),
             ("NIXL_TELEMETRY_PLUGIN_PATH", path.as_str()),
             ("NIXL_TELEMETRY_MISBEHAVE", "export"),
             ("NIXL_TELEMETRY_CSV_FILE", file.to_str().unwrap()),
