@@ -460,7 +460,11 @@ fn ctrl_c_leaves_what_is_not_exported() {
     let sign = scene.root.path().join("sign");
     let mut command = scene.command(&["--exporter", "hang", "--set", &format!("HANG_FILE={}", sign.display())]);
     command.env("NIXL_TELEMETRY_PLUGIN_PATH", plugin.parent().unwrap());
-    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    // Who runs tests in the background has them ignore the signal.
+    let mut hears = Command::new("/usr/bin/env");
+    hears.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args());
+    hears.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = hears.stdout(Stdio::null()).spawn().unwrap();
     let started = Instant::now();
     while !sign.exists() {
         assert!(started.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
