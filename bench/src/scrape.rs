@@ -3,19 +3,10 @@
 //! What a Prometheus exporter on this machine shows.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-
-/// A port of the loopback interface that nobody listens on.
-///
-/// # Errors
-/// If the system has none left.
-pub fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port of 127.0.0.1 is free")?;
-    Ok(listener.local_addr()?.port())
-}
 
 /// The sum of a counter over all its series.
 ///

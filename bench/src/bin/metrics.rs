@@ -135,7 +135,7 @@ struct Side {
 
 impl Side {
     fn start(plugin: &Path, agents: u32) -> anyhow::Result<Self> {
-        let (port, stores) = (scrape::free_port()?, tempfile::tempdir()?);
+        let (port, stores) = (testkit::free_port(), tempfile::tempdir()?);
         let mut child = this_program()?
             .arg(plugin)
             .arg("--hold")

@@ -125,7 +125,7 @@ impl Mode {
             process.env("NIXL_TELEMETRY_EXPORTER", exporter);
         }
         if self.exporter == Some("prometheus") {
-            process.env(PORT, scrape::free_port()?.to_string()).env("NIXL_TELEMETRY_PROMETHEUS_LOCAL", "y");
+            process.env(PORT, testkit::free_port().to_string()).env("NIXL_TELEMETRY_PROMETHEUS_LOCAL", "y");
         }
         if let Some(ours) = &self.ours {
             process.env("LD_PRELOAD", &ours.preload).env("NIXL_TELEMETRY_PLUGIN_PATH", &ours.plugins);

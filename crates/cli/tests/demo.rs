@@ -8,10 +8,9 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Stdio;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use nixl_telemetry_testkit::{compile_cpp, nixl_release, require};
+use nixl_telemetry_testkit::{compile_cpp, nixl_release, require, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Ran, command, command_of, contents, csv, finish, installed, names, plugins, ran, text};
 
@@ -214,15 +213,6 @@ fn hanging(scene: &Scene, timeout: &str) -> std::process::Child {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until(|| sign.exists() || child.try_wait().unwrap().is_some());
     child
-}
-
-#[track_caller]
-fn wait_until(mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < Duration::from_secs(60), "waited in vain");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

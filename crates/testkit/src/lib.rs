@@ -16,6 +16,7 @@ mod postgres;
 mod program;
 mod python;
 mod schema;
+mod wait;
 
 pub use authority::{Authority, Identity};
 pub use build::{artifact, compile_cpp, outside_cargo, plugin, preload, workspace_root};
@@ -26,3 +27,4 @@ pub use postgres::{Pooler, Postgres};
 pub use program::{copy_program, nixl_reader};
 pub use python::python;
 pub use schema::{check_schema, event_schema};
+pub use wait::wait_until;

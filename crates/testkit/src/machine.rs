@@ -79,16 +79,19 @@ pub fn command(name: &str, package: &str) -> Result<PathBuf, Missing> {
 pub fn prometheus(name: &str) -> Result<PathBuf, Missing> {
     let unpacked = crate::workspace_root().join("target/tools/prometheus/usr/bin").join(name);
     let remedy = "prometheus; or, in target/tools, apt-get download prometheus && dpkg -x prometheus_*.deb prometheus";
-    command(name, remedy).or_else(|missing| if unpacked.is_file() { Ok(unpacked) } else { Err(missing) })
+    installed_or(unpacked, name, remedy)
 }
 
 /// `pgbouncer`, and where the libraries lie that it needs besides the machine's: as [`prometheus`].
 pub(crate) fn pgbouncer() -> Result<(PathBuf, PathBuf), Missing> {
     let root = crate::workspace_root().join("target/tools/pgbouncer/usr");
     let remedy = "pgbouncer; or, in target/tools, apt-get download pgbouncer libc-ares2, and dpkg -x both to pgbouncer";
-    let unpacked = root.join("sbin/pgbouncer");
-    let program = command("pgbouncer", remedy);
-    let program = program.or_else(|missing| if unpacked.is_file() { Ok(unpacked) } else { Err(missing) })?;
+    let program = installed_or(root.join("sbin/pgbouncer"), "pgbouncer", remedy)?;
     let libraries = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
     Ok((program, root.join(libraries)))
+}
+
+/// A program of this machine, or the one that is unpacked there.
+fn installed_or(unpacked: PathBuf, name: &str, remedy: &str) -> Result<PathBuf, Missing> {
+    command(name, remedy).or_else(|missing| if unpacked.is_file() { Ok(unpacked) } else { Err(missing) })
 }

@@ -105,7 +105,7 @@ fn one_that_falls_silent_is_left_behind() {
     victim.export(400..800);
     let processes = |count| {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'silent'";
-        until(|| database.psql(sql) == count);
+        wait_until(|| database.psql(sql) == count);
     };
     database.has(800);
     processes("2");

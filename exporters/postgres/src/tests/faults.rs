@@ -156,7 +156,7 @@ fn a_locked_table() {
             let child = database.server.psql_command("locked").args(["-c", sql]).stderr(Stdio::null()).spawn().unwrap();
             let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
                          AND relation = 'nixl_events'::regclass";
-            until(|| database.psql(locks) == "1");
+            wait_until(|| database.psql(locks) == "1");
             Some(child)
         },
         told: "canceling statement due to statement timeout (SQLSTATE 57014)",
@@ -270,9 +270,9 @@ fn who_comes_second_waits_and_finds_nothing_to_do() {
     let mut locker = database.server.psql_command("second").args(["-c", sql]).stderr(Stdio::null()).spawn().unwrap();
     let waiting = |count: &str| {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'second' AND wait_event_type = 'Lock'";
-        until(|| database.psql(sql) == count);
+        wait_until(|| database.psql(sql) == count);
     };
-    until(|| {
+    wait_until(|| {
         database.psql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'nixl_events'::regclass") == "1"
     });
     victim.export(10..500);

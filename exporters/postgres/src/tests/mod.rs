@@ -14,12 +14,10 @@ mod victim;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use nixl_telemetry_sdk::testing::TestHost;
 use nixl_telemetry_sdk::{Category, Event, Kind};
-use nixl_telemetry_testkit::{Postgres as Server, require};
+use nixl_telemetry_testkit::{Postgres as Server, require, wait_until};
 
 use super::*;
 
@@ -99,7 +97,7 @@ impl Database {
     /// Waits until there are the `events` of all values up to there, from 0.
     #[track_caller]
     fn has(&self, end: u64) {
-        until(|| !self.psql("SELECT to_regclass('nixl_events')").is_empty() && self.sums() == sums_to(end));
+        wait_until(|| !self.psql("SELECT to_regclass('nixl_events')").is_empty() && self.sums() == sums_to(end));
     }
 
     /// How many events there are, how many different numbers of an agent they have, and the sum of their values.
@@ -119,15 +117,6 @@ fn events(values: Range<u64>) -> Vec<Event<'static>> {
 /// What [`Database::sums`] are after `events` of all values up to there, from 0.
 fn sums_to(end: u64) -> [u64; 3] {
     [end, end, end * end.saturating_sub(1) / 2]
-}
-
-#[track_caller]
-fn until(mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(120), "waited in vain");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]
